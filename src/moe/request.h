@@ -1,0 +1,168 @@
+/*
+ * Everything that can be asked of dispatch and combine: what the doors hand to the floors below. Letters in brackets
+ * are the interface page's.
+ */
+#ifndef EPX_MOE_REQUEST_H
+#define EPX_MOE_REQUEST_H
+
+#include "comm/comm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum epx_dtype {
+    EPX_DTYPE_FP16 = 0, /* equal to enum epx_row_format */
+    EPX_DTYPE_BF16 = 1,
+    EPX_DTYPE_FP32 = 2,
+    EPX_DTYPE_INT8 = 3,
+    EPX_DTYPE_INT32 = 4,
+    EPX_DTYPE_INT64 = 5,
+    EPX_DTYPE_COUNT = 6,
+};
+
+enum epx_algorithm {
+    EPX_ALGORITHM_FULL_MESH = 0,
+    EPX_ALGORITHM_TWO_LEVEL = 1,
+};
+
+enum epx_quantization { /* of dispatched rows */
+                        EPX_QUANTIZATION_NONE = 0,
+                        EPX_QUANTIZATION_DYNAMIC_INT8 = 2,
+};
+
+enum epx_comm_quantization { /* of rows on their way back */
+                             EPX_COMM_QUANTIZATION_NONE = 0,
+                             EPX_COMM_QUANTIZATION_INT8 = 2,
+};
+
+enum epx_token_nums_kind {
+    EPX_TOKEN_NUMS_PREFIX = 0, /* inclusive prefix sums over local experts */
+    EPX_TOKEN_NUMS_COUNT = 1,
+};
+
+/*
+ * A tensor view of one or two dimensions. `data` is the address of element 0 (offset applied); strides are in elements,
+ * >= 0. A view that is absent has dim_count 0. While a plan is made `data` is kept but never read through.
+ */
+struct epx_view {
+    void *data;
+    enum epx_dtype dtype;
+    uint32_t dim_count;
+    int64_t shape[2];
+    int64_t stride[2];
+};
+
+/* What must be equal on all ranks. */
+struct epx_moe_shape {
+    int64_t expert_count;                         /* E */
+    int64_t hidden_elems;                         /* H */
+    int64_t topk;                                 /* K */
+    int64_t shared_rank_count;                    /* S: ranks [0, S) hold the shared expert */
+    int64_t shared_expert_count;                  /* 0 or 1; 1 is also allowed with S = 0 and means nothing there */
+    int64_t tp_rank_count;                        /* 0 or 1: none; 2 */
+    int64_t global_token_count;                   /* gBs as given: 0, or at least W * the largest BS */
+    enum epx_dtype dtype;                         /* of tokens: FP16 or BF16 */
+    enum epx_quantization quantization;           /* dispatch */
+    enum epx_comm_quantization comm_quantization; /* combine */
+    enum epx_algorithm algorithm;
+};
+
+struct epx_dispatch_tensors {
+    struct epx_view x;          /* (>= BS, H) dtype */
+    struct epx_view expert_ids; /* (BS, K) int32 */
+    struct epx_view
+        smooth_scales; /* optional; (E, H) with S = 0 (more rows are allowed), (E + 1, H) with S > 0; fp32 */
+    struct epx_view expert_scales;     /* optional; (BS, K) fp32: read by the two-level algorithm only */
+    struct epx_view expand_x;          /* out (A, H) dtype, or int8 when quantised */
+    struct epx_view dynamic_scales;    /* out (>= A,) fp32 when quantised */
+    struct epx_view expand_idx;        /* out (>= BS * K,) int32; not written by the two-level algorithm */
+    struct epx_view expert_token_nums; /* out (>= local experts,) int64 */
+    struct epx_view
+        ep_recv_counts; /* out (>= W * local experts * max(tp, 1),) int32; two-level: tail where there is room */
+    struct epx_view tp_recv_counts; /* out (>= 2,) int32 with tp_rank_count 2 */
+    struct epx_view expand_scales;  /* optional out (>= A,) fp32: written by the two-level algorithm */
+};
+
+struct epx_dispatch_request {
+    struct epx_comm *comm;
+    struct epx_comm *tp_comm; /* null without TP */
+    struct epx_moe_shape shape;
+    int64_t token_count; /* BS, >= 0 */
+    enum epx_token_nums_kind token_nums_kind;
+    struct epx_dispatch_tensors tensors;
+};
+
+struct epx_combine_tensors {
+    struct epx_view expand_x;       /* (>= rows, H) dtype */
+    struct epx_view expert_ids;     /* (BS, K) int32 */
+    struct epx_view expand_idx;     /* (>= BS * K,) int32; not read by the two-level algorithm, then optional */
+    struct epx_view ep_send_counts; /* (>= W * local experts * max(tp, 1),) int32 */
+    struct epx_view expert_scales;  /* (BS, K) fp32 */
+    struct epx_view tp_send_counts; /* (>= 2,) int32 with tp_rank_count 2 */
+    struct epx_view expand_scales;  /* optional; never read */
+    struct epx_view x;              /* out (>= BS, H) dtype */
+};
+
+struct epx_combine_request {
+    struct epx_comm *comm;
+    struct epx_comm *tp_comm;
+    struct epx_moe_shape shape;
+    int64_t token_count;
+    struct epx_combine_tensors tensors;
+};
+
+/* What one run did on this rank. */
+struct epx_operation_stats {
+    int64_t rows_sent;     /* copies of own tokens for any rank, own included */
+    int64_t rows_received; /* valid rows of expand_x; combine: rows read */
+    int64_t payload_bytes; /* of rows received (dispatch) or read (combine) */
+    int64_t bytes_read;    /* by the row movers of this rank, all sources */
+    int64_t bytes_written;
+    uint64_t enter_wait_ns; /* waiting for the others to enter */
+    uint64_t move_ns;       /* moving rows */
+    uint64_t done_wait_ns;  /* waiting for the others to be done */
+    uint64_t total_ns;
+};
+
+struct epx_dispatch_plan;
+struct epx_combine_plan;
+
+/*
+ * Checks a request and computes everything that follows from sizes: never reads tensor data. Allocates what the run
+ * will need, so that the run allocates nothing. EPX_ERR_NULL, EPX_ERR_DTYPE, EPX_ERR_SHAPE, EPX_ERR_INVALID with a text
+ * that names argument, value and limit; EPX_ERR_UNSUPPORTED; EPX_ERR_NO_MEMORY. Local. The request is copied.
+ */
+EPX_NODISCARD enum epx_status epx_dispatch_plan_create(const struct epx_dispatch_request *request,
+                                                       struct epx_dispatch_plan **out);
+EPX_NODISCARD enum epx_status epx_combine_plan_create(const struct epx_combine_request *request,
+                                                      struct epx_combine_plan **out);
+
+/* Never while a run of the plan is queued or running. Null is allowed. */
+void epx_dispatch_plan_destroy(struct epx_dispatch_plan *plan);
+void epx_combine_plan_destroy(struct epx_combine_plan *plan);
+
+/* Replaces the data addresses of all present views: shapes and strides stay. A null `data` keeps the planned one; an
+ * absent view stays absent. EPX_ERR_NULL when a required one is null in both; EPX_ERR_INVALID when an output overlaps
+ * another tensor. Not while a run is queued or running. */
+EPX_NODISCARD enum epx_status epx_dispatch_plan_bind(struct epx_dispatch_plan *plan,
+                                                     const struct epx_dispatch_tensors *tensors);
+EPX_NODISCARD enum epx_status epx_combine_plan_bind(struct epx_combine_plan *plan,
+                                                    const struct epx_combine_tensors *tensors);
+
+/* Takes the plan's place in the order of the communicator's rounds; exactly one run must follow. In program order. */
+void epx_dispatch_plan_reserve(struct epx_dispatch_plan *plan);
+void epx_combine_plan_reserve(struct epx_combine_plan *plan);
+
+/* Runs the reserved round: collective, blocks until the operation is complete on this rank (see docs/protocol.md) or
+ * has failed on all. `stats` may be null. Thread: any one. */
+EPX_NODISCARD enum epx_status epx_dispatch_run(struct epx_dispatch_plan *plan, struct epx_operation_stats *stats);
+EPX_NODISCARD enum epx_status epx_combine_run(struct epx_combine_plan *plan, struct epx_operation_stats *stats);
+
+/* The plan for people: sizes, regions, algorithm, on a FILE. */
+void epx_dispatch_plan_print(const struct epx_dispatch_plan *plan, void *out_file);
+void epx_combine_plan_print(const struct epx_combine_plan *plan, void *out_file);
+
+/* Local experts of a rank: 1 for r < S, else E / (W - S). Arguments must be valid. */
+int64_t epx_moe_local_expert_count(const struct epx_moe_shape *shape, int64_t rank_count, int64_t rank);
+
+#endif
