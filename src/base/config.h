@@ -13,13 +13,14 @@
 
 enum epx_option_kind {
     EPX_OPTION_INTEGER, /* decimal, minimum <= value <= maximum */
-    EPX_OPTION_CHOICE,  /* one word of `choices` ("a|b|c"); its value is the word's index */
+    EPX_OPTION_CHOICE,  /* one word of `choices` ("a|b|c"), in any case; its value is the word's index */
     EPX_OPTION_TEXT,
 };
 
 enum epx_option_id {
     EPX_OPTION_LOG,
     EPX_OPTION_FAULT,
+    EPX_OPTION_FAULT_RANK,
     EPX_OPTION_CPU,             /* EPX_CPU: ref|avx2|avx512|neon|auto */
     EPX_OPTION_JOB,             /* EPX_JOB: separates worlds with equal rank tables */
     EPX_OPTION_HOST_ID,         /* EPX_HOST_ID */
@@ -60,13 +61,14 @@ const char *epx_option_text(enum epx_option_id id);
 /* Whether the variable is set to a non-empty text. */
 int epx_option_is_set(enum epx_option_id id);
 
-/* EPX_ERR_CONFIG with name, value and allowed range when the text is not a valid INTEGER or CHOICE. */
+/* EPX_ERR_CONFIG with name, value and allowed range when the text is not a valid INTEGER or CHOICE. EPX_OP_TIMEOUT and
+ * EPX_JOIN_TIMEOUT have no default of their own: see the two calls below. */
 EPX_NODISCARD enum epx_status epx_option_integer(enum epx_option_id id, int64_t *value);
 
 /* EPX_OP_TIMEOUT (ms) or else HCCL_EXEC_TIMEOUT (s); *timeout_ms is -1 for "never" (a value of 0 in either). */
 EPX_NODISCARD enum epx_status epx_option_op_timeout_ms(int64_t *timeout_ms);
 
-/* EPX_JOIN_TIMEOUT (ms) or else HCCL_CONNECT_TIMEOUT (s, [120, 7200]). */
+/* EPX_JOIN_TIMEOUT (ms) or else HCCL_CONNECT_TIMEOUT (s, [120, 7200]); *timeout_ms is -1 for "never" (0 ms). */
 EPX_NODISCARD enum epx_status epx_option_join_timeout_ms(int64_t *timeout_ms);
 
 #endif
