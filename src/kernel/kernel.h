@@ -2,7 +2,8 @@
  * Arithmetic on rows. No allocation, no status, no threads: arguments are trusted, the floors above have checked them.
  * Every variant gives the same bits as the `ref` one on every input: products and sums are rounded separately to fp32,
  * in the order given, and every NaN that is written is the positive quiet NaN of its format (see base/float16.h).
- * Rows are contiguous and may have any alignment and any length, also zero.
+ * Rows are contiguous, of any length, also zero, and need no more alignment than one of their elements; copies need
+ * none.
  */
 #ifndef EPX_KERNEL_KERNEL_H
 #define EPX_KERNEL_KERNEL_H

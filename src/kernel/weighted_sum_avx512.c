@@ -1,0 +1,172 @@
+#include "base/float16.h"
+#include "kernel/variants.h"
+
+#include <immintrin.h>
+
+/* A strip of columns keeps its sums in registers while the rows are added to it. */
+#define UNIT_ELEMS  32
+#define STRIP_ELEMS (4 * UNIT_ELEMS)
+/* Columns that are fetched while others are summed: eight streams of short rows are more than the processor foresees.
+ */
+#define AHEAD_ELEMS 256
+#define INLINE      static inline __attribute__((always_inline))
+
+/* 32 elements. bf16: those with even, those with odd index; fp16: the first, the second half. */
+struct unit {
+    __m512 a;
+    __m512 b;
+};
+
+INLINE struct unit unit_load(enum epx_row_format format, const uint16_t *src)
+{
+    struct unit unit;
+    if (format == EPX_ROW_FP16) {
+        unit.a = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)src));
+        unit.b = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(src + 16)));
+    } else {
+        __m512i bits = _mm512_loadu_si512(src);
+        unit.a = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+        unit.b = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32((int)0xFFFF0000u)));
+    }
+    return unit;
+}
+
+INLINE __m512 canonical(__m512 value)
+{
+    __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    return _mm512_mask_mov_ps(value, is_nan, _mm512_castsi512_ps(_mm512_set1_epi32((int)EPX_FP32_NAN)));
+}
+
+/* To nearest even, in the upper 16 bits of each element; those below are not cleared. */
+INLINE __m512i bf16_round(__m512 value)
+{
+    __m512i bits = _mm512_castps_si512(value);
+    __m512i is_odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), is_odd);
+    __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    return _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32((int)EPX_FP32_NAN));
+}
+
+/* The masked form, since the plain one does not pass -Wconversion in gcc without optimisation. */
+INLINE __m256i narrow_fp16(__m512 value)
+{
+    return _mm512_maskz_cvtps_ph(0xFFFF, canonical(value), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE void unit_store(enum epx_row_format format, uint16_t *dst, struct unit unit)
+{
+    if (format == EPX_ROW_FP16) {
+        _mm256_storeu_si256((__m256i *)(void *)dst, narrow_fp16(unit.a));
+        _mm256_storeu_si256((__m256i *)(void *)(dst + 16), narrow_fp16(unit.b));
+    } else {
+        __m512i even = _mm512_srli_epi32(bf16_round(unit.a), 16);
+        __m512i odd = bf16_round(unit.b);
+        _mm512_storeu_si512(dst, _mm512_mask_mov_epi16(even, 0xAAAAAAAAu, odd));
+    }
+}
+
+INLINE struct unit unit_zero(void)
+{
+    struct unit unit = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    return unit;
+}
+
+/* Product and sum are rounded each. */
+INLINE struct unit unit_add_weighted(struct unit sum, struct unit value, __m512 weight)
+{
+    sum.a = _mm512_add_ps(sum.a, _mm512_mul_ps(value.a, weight));
+    sum.b = _mm512_add_ps(sum.b, _mm512_mul_ps(value.b, weight));
+    return sum;
+}
+
+INLINE struct unit unit_add(struct unit sum, struct unit value)
+{
+    sum.a = _mm512_add_ps(sum.a, value.a);
+    sum.b = _mm512_add_ps(sum.b, value.b);
+    return sum;
+}
+
+INLINE void sum_unit(enum epx_row_format format, uint16_t *dst, const uint16_t *const *rows, const float *weights,
+                     size_t row_count, const uint16_t *plain_row, size_t at)
+{
+    struct unit sum = unit_zero();
+    for (size_t i = 0; i < row_count; i++) {
+        sum = unit_add_weighted(sum, unit_load(format, rows[i] + at), _mm512_set1_ps(weights[i]));
+    }
+    if (plain_row != NULL) {
+        sum = unit_add(sum, unit_load(format, plain_row + at));
+    }
+    unit_store(format, dst + at, sum);
+}
+
+INLINE void fetch_strip(const uint16_t *row)
+{
+    _mm_prefetch((const char *)(row), _MM_HINT_T0);
+    _mm_prefetch((const char *)(row + 32), _MM_HINT_T0);
+    _mm_prefetch((const char *)(row + 64), _MM_HINT_T0);
+    _mm_prefetch((const char *)(row + 96), _MM_HINT_T0);
+}
+
+/* Four units at once: named variables, since compilers keep an array of them in memory. */
+INLINE void sum_strip(enum epx_row_format format, uint16_t *dst, const uint16_t *const *rows, const float *weights,
+                      size_t row_count, const uint16_t *plain_row, size_t at, size_t fetch_at)
+{
+    struct unit sum0 = unit_zero();
+    struct unit sum1 = unit_zero();
+    struct unit sum2 = unit_zero();
+    struct unit sum3 = unit_zero();
+    for (size_t i = 0; i < row_count; i++) {
+        const uint16_t *row = rows[i] + at;
+        fetch_strip(rows[i] + fetch_at);
+        __m512 weight = _mm512_set1_ps(weights[i]);
+        sum0 = unit_add_weighted(sum0, unit_load(format, row), weight);
+        sum1 = unit_add_weighted(sum1, unit_load(format, row + UNIT_ELEMS), weight);
+        sum2 = unit_add_weighted(sum2, unit_load(format, row + 2 * UNIT_ELEMS), weight);
+        sum3 = unit_add_weighted(sum3, unit_load(format, row + 3 * UNIT_ELEMS), weight);
+    }
+    if (plain_row != NULL) {
+        sum0 = unit_add(sum0, unit_load(format, plain_row + at));
+        sum1 = unit_add(sum1, unit_load(format, plain_row + at + UNIT_ELEMS));
+        sum2 = unit_add(sum2, unit_load(format, plain_row + at + 2 * UNIT_ELEMS));
+        sum3 = unit_add(sum3, unit_load(format, plain_row + at + 3 * UNIT_ELEMS));
+    }
+    unit_store(format, dst + at, sum0);
+    unit_store(format, dst + at + UNIT_ELEMS, sum1);
+    unit_store(format, dst + at + 2 * UNIT_ELEMS, sum2);
+    unit_store(format, dst + at + 3 * UNIT_ELEMS, sum3);
+}
+
+/* elems >= UNIT_ELEMS. The last unit overlaps the one before. */
+INLINE void weighted_sum_row(enum epx_row_format format, uint16_t *dst, const uint16_t *const *rows,
+                             const float *weights, size_t row_count, const uint16_t *plain_row, size_t elems)
+{
+    size_t i = 0;
+    for (; i + STRIP_ELEMS <= elems; i += STRIP_ELEMS) {
+        size_t fetch_at = i + AHEAD_ELEMS + STRIP_ELEMS <= elems ? i + AHEAD_ELEMS : i;
+        sum_strip(format, dst, rows, weights, row_count, plain_row, i, fetch_at);
+    }
+    for (; i < elems; i += UNIT_ELEMS) {
+        size_t at = i + UNIT_ELEMS <= elems ? i : elems - UNIT_ELEMS;
+        sum_unit(format, dst, rows, weights, row_count, plain_row, at);
+    }
+}
+
+void epx_weighted_sum_row_fp16__avx512(uint16_t *dst, const uint16_t *const *rows, const float *weights,
+                                       size_t row_count, const uint16_t *plain_row, size_t elems)
+{
+    if (elems < UNIT_ELEMS) {
+        epx_weighted_sum_row_fp16__avx2(dst, rows, weights, row_count, plain_row, elems);
+        return;
+    }
+    weighted_sum_row(EPX_ROW_FP16, dst, rows, weights, row_count, plain_row, elems);
+}
+
+void epx_weighted_sum_row_bf16__avx512(uint16_t *dst, const uint16_t *const *rows, const float *weights,
+                                       size_t row_count, const uint16_t *plain_row, size_t elems)
+{
+    if (elems < UNIT_ELEMS) {
+        epx_weighted_sum_row_bf16__avx2(dst, rows, weights, row_count, plain_row, elems);
+        return;
+    }
+    weighted_sum_row(EPX_ROW_BF16, dst, rows, weights, row_count, plain_row, elems);
+}
