@@ -1,0 +1,96 @@
+#include "memory/arena_watch.h"
+
+#include "base/clock.h"
+#include "base/futex.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The thread calls next to nothing. A program with much thread-local storage, or a machine with a larger minimum, may
+ * need more: then the default. */
+#define STACK_BYTES 65536
+
+enum watch_stage { STAGE_STARTING = 0, STAGE_OWNING = 1, STAGE_FAILED = 2 };
+
+/*
+ * What the kernel walks at the thread's end: a list of one node, whose futex word lies futex_offset bytes away. In
+ * private memory, so that no peer can send the kernel elsewhere.
+ */
+static struct {
+    struct robust_list_head head;
+    struct robust_list node;
+    _Atomic uint32_t *life;
+    _Atomic uint32_t stage;
+    int error_number; /* when failed */
+} watch;
+
+static void *watch_main(void *unused)
+{
+    (void)unused;
+    watch.head.list.next = &watch.node;
+    watch.head.futex_offset = (long)((intptr_t)watch.life - (intptr_t)&watch.node);
+    watch.head.list_op_pending = NULL;
+    watch.node.next = &watch.head.list;
+    if (syscall(SYS_set_robust_list, &watch.head, sizeof watch.head) != 0) {
+        watch.error_number = errno;
+        atomic_store_explicit(&watch.stage, STAGE_FAILED, memory_order_release);
+        epx_futex_wake_all(&watch.stage);
+        return NULL;
+    }
+    atomic_store_explicit(watch.life, (uint32_t)syscall(SYS_gettid), memory_order_release);
+    atomic_store_explicit(&watch.stage, STAGE_OWNING, memory_order_release);
+    epx_futex_wake_all(&watch.stage);
+    for (;;) {
+        epx_futex_wait(&watch.stage, STAGE_OWNING, EPX_NEVER);
+    }
+    return NULL;
+}
+
+static int create_thread(pthread_t *thread)
+{
+    pthread_attr_t attributes;
+    int error_number = pthread_attr_init(&attributes);
+    if (error_number != 0) {
+        return error_number;
+    }
+    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigset_t all_signals;
+    sigset_t previous_mask;
+    (void)sigfillset(&all_signals);
+    (void)pthread_sigmask(SIG_SETMASK, &all_signals, &previous_mask); /* the new thread inherits it */
+    error_number = pthread_create(thread, &attributes, watch_main, NULL);
+    if (error_number == EINVAL) {
+        error_number = pthread_create(thread, NULL, watch_main, NULL);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &previous_mask, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    return error_number;
+}
+
+enum epx_status epx_arena_watch_start(_Atomic uint32_t *life)
+{
+    watch.life = life;
+    atomic_store_explicit(&watch.stage, STAGE_STARTING, memory_order_relaxed);
+    pthread_t thread;
+    int error_number = create_thread(&thread);
+    if (error_number != 0) {
+        /* EAGAIN stands for address space as well as for the limits on threads. */
+        return epx_fail_errno(error_number == EAGAIN || error_number == ENOMEM ? EPX_ERR_NO_MEMORY : EPX_ERR_SYSTEM,
+                              error_number, "the arena's watch thread cannot be created");
+    }
+    uint32_t stage;
+    while ((stage = atomic_load_explicit(&watch.stage, memory_order_acquire)) == STAGE_STARTING) {
+        epx_futex_wait(&watch.stage, STAGE_STARTING, EPX_NEVER);
+    }
+    if (stage == STAGE_FAILED) {
+        (void)pthread_join(thread, NULL);
+        return epx_fail_errno(EPX_ERR_SYSTEM, watch.error_number, "set_robust_list failed");
+    }
+    (void)pthread_detach(thread);
+    return EPX_OK;
+}
