@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum epx_operation { /* for messages and agreement */
@@ -48,7 +49,7 @@ struct epx_agreement_field {
 
 /* What a rank offers to its peers in a round. Offsets into its own arena. */
 struct epx_publication {
-    uint64_t offset; /* of its exchange region for this round */
+    uint64_t offset; /* of its exchange region for this round; a multiple of 64 */
     uint64_t bytes;
 };
 
@@ -57,6 +58,7 @@ struct epx_round { /* caller's memory, one per running operation */
     uint64_t number;
     enum epx_operation operation;
     uint64_t waited_ns[4]; /* by phase: time spent waiting, for statistics */
+    bool is_over;          /* ended, by success or failure */
 };
 
 /* Takes the next round number, in program order; called when an operation is queued. Every number taken must be begun.
@@ -71,7 +73,7 @@ EPX_NODISCARD enum epx_status epx_round_begin(struct epx_round *round, struct ep
                                               enum epx_operation operation);
 
 /* Publishes arguments and exchange region, arrives at the first step (phase ENTER), waits, and compares the arguments
- * of all ranks: EPX_ERR_MISMATCH names argument, ranks and values. */
+ * of all ranks: EPX_ERR_MISMATCH names argument, ranks and values. `publication` null: nothing is offered. */
 EPX_NODISCARD enum epx_status epx_round_enter(struct epx_round *round, const struct epx_agreement *agreement,
                                               const struct epx_agreement_field *fields, uint32_t field_count,
                                               const struct epx_publication *publication);
@@ -89,7 +91,7 @@ EPX_NODISCARD enum epx_status epx_round_fail(struct epx_round *round, enum epx_s
 void epx_round_end(struct epx_round *round);
 
 /* A rank's publication of the current round (after enter), read once and checked against its arena: null and
- * EPX_ERR_PROTOCOL through epx_round_fail when it is out of bounds. */
+ * EPX_ERR_PROTOCOL through epx_round_fail when it is out of bounds; null, 0 bytes and EPX_OK when it offers nothing. */
 EPX_NODISCARD enum epx_status epx_round_peer(struct epx_round *round, uint32_t rank, const void **exchange,
                                              uint64_t *bytes);
 

@@ -1,0 +1,182 @@
+#include "comm/comm.h"
+
+#include "base/clock.h"
+#include "comm/comm_object.h"
+#include "comm/failure.h"
+#include "comm/step.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static enum epx_status spec_check(const struct epx_comm_spec *spec)
+{
+    if (spec->rank_count == 0 || spec->rank_count > EPX_COMM_RANK_MAX) {
+        return epx_fail(EPX_ERR_INVALID, "rank_count is %u, must be in [1, %u]", spec->rank_count, EPX_COMM_RANK_MAX);
+    }
+    if (spec->rank >= spec->rank_count) {
+        return epx_fail(EPX_ERR_INVALID, "rank is %u, must be in [0, %u)", spec->rank, spec->rank_count);
+    }
+    if (spec->server_rank_count != 0 && spec->rank_count % spec->server_rank_count != 0) {
+        return epx_fail(EPX_ERR_INVALID, "server_rank_count is %u, must be 0 or divide rank_count %u",
+                        spec->server_rank_count, spec->rank_count);
+    }
+    if (memchr(spec->name, '\0', sizeof spec->name) == NULL) {
+        return epx_fail(EPX_ERR_INVALID, "the communicator's name has more than %d characters",
+                        EPX_COMM_NAME_BYTES - 1);
+    }
+    return EPX_OK;
+}
+
+static void locks_init(struct epx_comm *comm)
+{
+    /* None of these can fail with default or monotonic attributes on Linux. */
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&comm->queue_moved, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    (void)pthread_mutex_init(&comm->queue_lock, NULL);
+    (void)pthread_mutex_init(&comm->failure_lock, NULL);
+}
+
+static void comm_free(struct epx_comm *comm)
+{
+    (void)pthread_cond_destroy(&comm->queue_moved);
+    (void)pthread_mutex_destroy(&comm->queue_lock);
+    (void)pthread_mutex_destroy(&comm->failure_lock);
+    free(comm->entries);
+    free(comm);
+}
+
+static enum epx_status comm_allocate(const struct epx_comm_spec *spec, struct epx_comm **out)
+{
+    struct epx_comm *comm = calloc(1, sizeof *comm);
+    if (comm == NULL) {
+        return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a communicator");
+    }
+    locks_init(comm);
+    memcpy(comm->name, spec->name, sizeof comm->name);
+    comm->rank = spec->rank;
+    comm->rank_count = spec->rank_count;
+    comm->server_rank_count = spec->server_rank_count;
+    comm->process = getpid();
+    comm->order_tag = epx_step_order_tag(spec->key);
+    atomic_init(&comm->op_timeout_ms, spec->op_timeout_ms);
+    comm->entries = calloc(spec->rank_count, sizeof *comm->entries);
+    if (comm->entries == NULL) {
+        comm_free(comm);
+        return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a communicator of %u ranks", spec->rank_count);
+    }
+    *out = comm;
+    return EPX_OK;
+}
+
+/* Meets the other ranks and takes the own slot. */
+static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_spec *spec)
+{
+    struct epx_bootstrap_request request = {
+        .rank = spec->rank,
+        .rank_count = spec->rank_count,
+        .shared_bytes = epx_control_bytes(spec->rank_count),
+        .timeout_ms = spec->join_timeout_ms,
+        .what = spec->what != NULL ? spec->what : "communicator",
+    };
+    memcpy(request.key, spec->key, sizeof request.key);
+    EPX_TRY(epx_bootstrap_join(&request, &comm->shared));
+    comm->control = comm->shared.shared;
+    comm->slot = &comm->control->slots[comm->rank];
+    enum epx_status status = epx_control_open(comm->control, comm->rank_count);
+    if (status != EPX_OK) {
+        epx_bootstrap_result_fini(&comm->shared, comm->rank_count);
+        return status;
+    }
+    atomic_store_explicit(&comm->slot->since_ns, epx_clock_ns(), memory_order_relaxed);
+    atomic_store_explicit(&comm->slot->life, EPX_LIFE_JOINED, memory_order_release);
+    return EPX_OK;
+}
+
+enum epx_status epx_comm_open(const struct epx_comm_spec *spec, struct epx_comm **out)
+{
+    EPX_TRY(spec_check(spec));
+    struct epx_comm *comm = NULL;
+    EPX_TRY(comm_allocate(spec, &comm));
+    enum epx_status status = epx_wait_policy_choose(spec->rank_count, &comm->policy);
+    if (status == EPX_OK) {
+        status = comm_join(comm, spec);
+    }
+    if (status != EPX_OK) {
+        comm_free(comm);
+        return status;
+    }
+    *out = comm;
+    return EPX_OK;
+}
+
+enum epx_status epx_comm_close(struct epx_comm *comm)
+{
+    if (comm->process != getpid()) {
+        /* A child of fork: slot, arenas and mappings are its parent's. */
+        comm_free(comm);
+        return EPX_OK;
+    }
+    (void)pthread_mutex_lock(&comm->queue_lock);
+    uint64_t unfinished = comm->reserved - comm->ended;
+    (void)pthread_mutex_unlock(&comm->queue_lock);
+    if (unfinished != 0) {
+        return epx_fail(EPX_ERR_STATE, "communicator %s of rank %u has %llu rounds queued or running", comm->name,
+                        comm->rank, (unsigned long long)unfinished);
+    }
+    atomic_store_explicit(&comm->slot->life, EPX_LIFE_LEFT, memory_order_release);
+    /* Who waits for this rank need not sleep its slice out. */
+    epx_word_wake(comm->control);
+    epx_bootstrap_result_fini(&comm->shared, comm->rank_count);
+    comm_free(comm);
+    return EPX_OK;
+}
+
+const char *epx_comm_name(const struct epx_comm *comm)
+{
+    return comm->name;
+}
+
+uint32_t epx_comm_rank(const struct epx_comm *comm)
+{
+    return comm->rank;
+}
+
+uint32_t epx_comm_rank_count(const struct epx_comm *comm)
+{
+    return comm->rank_count;
+}
+
+uint32_t epx_comm_server_rank_count(const struct epx_comm *comm)
+{
+    return comm->server_rank_count;
+}
+
+void epx_comm_set_op_timeout_ms(struct epx_comm *comm, int64_t timeout_ms)
+{
+    atomic_store_explicit(&comm->op_timeout_ms, timeout_ms, memory_order_relaxed);
+}
+
+const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes)
+{
+    return rank < comm->rank_count ? epx_arena_at(comm->shared.arenas[rank], offset, bytes) : NULL;
+}
+
+enum epx_status epx_comm_failure(const struct epx_comm *comm)
+{
+    uint64_t word = atomic_load_explicit(&comm->control->word.value, memory_order_acquire);
+    return epx_word_failed(word) == 0 ? EPX_OK : epx_failure_take(comm, word);
+}
+
+enum epx_status epx_comm_abort(struct epx_comm *comm, enum epx_status status, const char *text)
+{
+    if (comm->process != getpid()) {
+        return epx_fail(EPX_ERR_STATE, "communicator %s belongs to another process", comm->name);
+    }
+    return epx_failure_force(comm, status, text);
+}

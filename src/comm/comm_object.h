@@ -1,0 +1,64 @@
+/*
+ * The inside of a communicator, for the files of this floor. All of it is private to the process; what is shared lies
+ * behind `control`.
+ */
+#ifndef EPX_COMM_COMM_OBJECT_H
+#define EPX_COMM_COMM_OBJECT_H
+
+#include "comm/agreement.h"
+#include "comm/bootstrap.h"
+#include "comm/comm.h"
+#include "comm/control_region.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* How a rank waits for a step: it spins, then yields, then sleeps. Set when the communicator is opened. */
+struct epx_wait_policy {
+    uint64_t spin_ns; /* EPX_NEVER: spins for as long as it takes */
+    uint32_t yield_count;
+    uint64_t slice_ns; /* longest sleep, and time between two looks at the health of the others */
+};
+
+struct epx_comm {
+    /* Constant while open. */
+    char name[EPX_COMM_NAME_BYTES];
+    uint32_t rank;
+    uint32_t rank_count;
+    uint32_t server_rank_count;
+    pid_t process; /* a child of fork has no communicators */
+    struct epx_bootstrap_result shared;
+    struct epx_control *control;
+    struct epx_control_slot *slot; /* the own one */
+    struct epx_wait_policy policy;
+    char *order_tag; /* see step.c */
+
+    _Atomic int64_t op_timeout_ms;
+
+    /* Of the running round: touched by the thread that runs it. Rounds follow each other through queue_lock. */
+    uint64_t step;                       /* steps this rank has passed */
+    struct epx_agreement_entry *entries; /* rank_count, scratch of epx_round_enter */
+
+    /* The order of this rank's rounds. `ended` counts rounds that are over; until the communicator fails they end in
+     * the order of their numbers. */
+    pthread_mutex_t queue_lock;
+    pthread_cond_t queue_moved;
+    uint64_t reserved;
+    uint64_t ended;
+
+    /* Held while the own failure record is written and offered: see failure.c. */
+    pthread_mutex_t failure_lock;
+
+    /* The wait in which the rank is, for epx_comm_blame: written by the round's thread, read by any. 0: none. */
+    _Atomic uint64_t wait_step;
+    _Atomic uint64_t wait_since_ns;
+};
+
+static inline bool epx_comm_failed(const struct epx_comm *comm)
+{
+    return epx_word_failed(atomic_load_explicit(&comm->control->word.value, memory_order_acquire)) != 0;
+}
+
+#endif

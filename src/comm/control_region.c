@@ -1,0 +1,43 @@
+#include "comm/control_region.h"
+
+#define EPX_CONTROL_PAGE_BYTES 4096u
+
+const char *epx_operation_name(uint32_t operation)
+{
+    switch (operation) {
+    case EPX_OPERATION_NONE: return "no operation";
+    case EPX_OPERATION_DISPATCH: return "dispatch";
+    case EPX_OPERATION_COMBINE: return "combine";
+    case EPX_OPERATION_BARRIER: return "barrier";
+    default: return "an unknown operation";
+    }
+}
+
+const char *epx_phase_name(uint32_t phase)
+{
+    switch (phase) {
+    case EPX_PHASE_IDLE: return "IDLE";
+    case EPX_PHASE_ENTER: return "ENTER";
+    case EPX_PHASE_ROWS: return "ROWS";
+    case EPX_PHASE_DONE: return "DONE";
+    default: return "UNKNOWN";
+    }
+}
+
+uint64_t epx_control_bytes(uint32_t rank_count)
+{
+    /* At most 4096 slots of 1 KiB: no overflow. */
+    uint64_t bytes = sizeof(struct epx_control) + (uint64_t)rank_count * sizeof(struct epx_control_slot);
+    return (bytes + EPX_CONTROL_PAGE_BYTES - 1) / EPX_CONTROL_PAGE_BYTES * EPX_CONTROL_PAGE_BYTES;
+}
+
+enum epx_status epx_control_open(struct epx_control *control, uint32_t rank_count)
+{
+    uint64_t identity = (uint64_t)EPX_CONTROL_MAGIC << 32 | (uint64_t)EPX_CONTROL_VERSION << 16 | rank_count;
+    uint64_t found = 0;
+    if (atomic_compare_exchange_strong(&control->identity, &found, identity) || found == identity) {
+        return EPX_OK;
+    }
+    return epx_fail(EPX_ERR_PROTOCOL, "the control region is stamped %#llx, this rank expects %#llx",
+                    (unsigned long long)found, (unsigned long long)identity);
+}

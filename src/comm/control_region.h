@@ -1,0 +1,166 @@
+/*
+ * The control region: the one piece of memory that all ranks of a communicator map. It holds what decides a round (the
+ * word), the count of arrivals, and a slot a rank. Integers of fixed width only, no pointers.
+ *
+ * Rules: a slot is written by its rank alone; the word, the arrivals and the sleepers change by atomic
+ * read-modify-write alone. What is read from another rank's slot is copied out, then checked, then used.
+ */
+#ifndef EPX_COMM_CONTROL_REGION_H
+#define EPX_COMM_CONTROL_REGION_H
+
+#include "base/status.h"
+#include "comm/completion.h"
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Two 64-byte lines: processors fetch them in pairs. */
+#define EPX_CONTROL_LINE_BYTES 128u
+
+#define EPX_CONTROL_MAGIC   0x45505843u
+#define EPX_CONTROL_VERSION 1u
+
+enum epx_life {
+    EPX_LIFE_NONE = 0, /* has not come back from its bootstrap yet */
+    EPX_LIFE_JOINED = 1,
+    EPX_LIFE_LEFT = 2, /* closed; arrives at no further step */
+};
+
+/*
+ * What a rank puts up for one round. Writer: the rank, before it arrives at the round's first step. Readers: all ranks,
+ * from the end of that step to the end of the round. Order: plain; made visible by the arrival. Entry number & 1 holds
+ * round `number`: it is written again two rounds later, when every rank has left the round of its readers, since all
+ * have arrived at the first step of the round between.
+ */
+struct epx_control_entry {
+    uint64_t step;  /* the step of the communicator at which the rank entered, from 1 */
+    uint64_t round; /* the rank's number of the round, from 1 */
+    uint32_t operation;
+    uint32_t reserved;
+    struct epx_publication publication;
+    struct epx_agreement agreement;
+    uint8_t pad[24];
+};
+_Static_assert(sizeof(struct epx_control_entry) == EPX_CONTROL_LINE_BYTES, "an entry fills a line");
+_Static_assert(offsetof(struct epx_control_entry, publication) == 24, "layout");
+_Static_assert(offsetof(struct epx_control_entry, agreement) == 40, "layout");
+
+/*
+ * Why a rank failed the communicator. Writer: the rank, under its private lock, only while the word is not failed;
+ * final from the moment the word names the rank. Readers: all ranks, once the word names the rank. Order: made visible
+ * by the compare-and-swap of the word (release), read after a load of the word (acquire).
+ */
+struct epx_control_failure {
+    _Atomic uint32_t status; /* relaxed: read once */
+    uint32_t reserved;
+    char text[EPX_ERROR_TEXT_BYTES];
+    uint8_t pad[5 * EPX_CONTROL_LINE_BYTES - EPX_ERROR_TEXT_BYTES - 8];
+};
+_Static_assert(sizeof(struct epx_control_failure) == 5 * EPX_CONTROL_LINE_BYTES, "layout");
+
+/* A rank's slot. Writer: the rank. Readers: all ranks. */
+struct epx_control_slot {
+    /* Line 0: how far the rank is. For checks and messages; what decides is `arrivals` and the word. */
+    alignas(EPX_CONTROL_LINE_BYTES) _Atomic uint64_t arrived_step; /* release, after the arrival was counted */
+    _Atomic uint64_t activity; /* round << 16 | operation << 8 | phase; relaxed: one value, so never half of two */
+    _Atomic uint64_t since_ns; /* CLOCK_MONOTONIC of the last change of activity; relaxed */
+    _Atomic uint32_t life;     /* enum epx_life; release, after the last arrived_step */
+    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 28];
+
+    struct epx_control_entry entries[2];
+    struct epx_control_failure failure;
+};
+_Static_assert(offsetof(struct epx_control_slot, activity) == 8, "layout");
+_Static_assert(offsetof(struct epx_control_slot, since_ns) == 16, "layout");
+_Static_assert(offsetof(struct epx_control_slot, life) == 24, "layout");
+_Static_assert(offsetof(struct epx_control_slot, entries) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control_slot, failure) == 3 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(sizeof(struct epx_control_slot) == 1024, "a slot is a multiple of the line");
+
+/* completed steps << 16 | (0 or 1 + the rank whose failure record is the cause). */
+union epx_control_word {
+    _Atomic uint64_t value;
+    _Atomic uint32_t low; /* what sleepers wait on */
+};
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the futex word is the low half of the control word");
+_Static_assert(sizeof(union epx_control_word) == 8, "layout");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared atomics must be lock-free");
+
+struct epx_control {
+    /* Line 0. magic << 32 | version << 16 | rank_count. Writer: the first rank that opens (from 0). Constant then. */
+    alignas(EPX_CONTROL_LINE_BYTES) _Atomic uint64_t identity;
+    uint8_t identity_pad[EPX_CONTROL_LINE_BYTES - 8];
+
+    /* Line 1. Writers: all, by compare-and-swap (sequentially consistent: see sleepers). */
+    union epx_control_word word;
+    uint8_t word_pad[EPX_CONTROL_LINE_BYTES - 8];
+
+    /* Line 2. Arrivals at steps since creation, all ranks. Writers: all, by fetch-and-add (acquire and release: it
+     * carries every rank's memory to whoever completes the step). Step s is complete at rank_count * s. */
+    _Atomic uint64_t arrivals;
+    uint8_t arrivals_pad[EPX_CONTROL_LINE_BYTES - 8];
+
+    /* Line 3. Ranks about to sleep or asleep on the word. Writers: all, by fetch-and-add. A sleeper raises it and then
+     * reads the word; who changes the word does so and then reads it. All four are sequentially consistent, so at least
+     * one of the two sees the other, and no sleeper is left behind. A rank killed asleep leaves it raised: then it only
+     * costs a system call a step. */
+    _Atomic uint32_t sleepers;
+    uint8_t sleepers_pad[EPX_CONTROL_LINE_BYTES - 4];
+
+    struct epx_control_slot slots[]; /* rank_count */
+};
+_Static_assert(offsetof(struct epx_control, word) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, arrivals) == 2 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, sleepers) == 3 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, slots) == 4 * EPX_CONTROL_LINE_BYTES, "layout");
+
+static inline uint64_t epx_word_make(uint64_t step, uint32_t failed)
+{
+    return step << 16 | failed;
+}
+
+static inline uint64_t epx_word_step(uint64_t word)
+{
+    return word >> 16;
+}
+
+/* 0, or 1 + the failed rank. */
+static inline uint32_t epx_word_failed(uint64_t word)
+{
+    return (uint32_t)(word & 0xFFFFu);
+}
+
+static inline uint64_t epx_activity_make(uint64_t round, enum epx_operation operation, enum epx_phase phase)
+{
+    return round << 16 | (uint64_t)((uint32_t)operation & 0xFFu) << 8 | ((uint32_t)phase & 0xFFu);
+}
+
+static inline uint64_t epx_activity_round(uint64_t activity)
+{
+    return activity >> 16;
+}
+
+static inline uint32_t epx_activity_operation(uint64_t activity)
+{
+    return (uint32_t)(activity >> 8) & 0xFFu;
+}
+
+static inline uint32_t epx_activity_phase(uint64_t activity)
+{
+    return (uint32_t)activity & 0xFFu;
+}
+
+/* "dispatch", "ROWS"; a text for every value, so that a peer's may be printed. Static. */
+const char *epx_operation_name(uint32_t operation);
+const char *epx_phase_name(uint32_t phase);
+
+/* Bytes of the region of a world, a multiple of the page. */
+uint64_t epx_control_bytes(uint32_t rank_count);
+
+/* Stamps the zeroed region, or checks the stamp of the rank that was first: EPX_ERR_PROTOCOL. */
+EPX_NODISCARD enum epx_status epx_control_open(struct epx_control *control, uint32_t rank_count);
+
+#endif

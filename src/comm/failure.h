@@ -1,0 +1,24 @@
+/*
+ * The failure of a communicator: deciding it, once for all ranks, and taking over what was decided.
+ */
+#ifndef EPX_COMM_FAILURE_H
+#define EPX_COMM_FAILURE_H
+
+#include "comm/comm_object.h"
+
+/* The cause that a failed `word` names, copied out of its rank's record and checked; sets the thread's error text. */
+EPX_NODISCARD enum epx_status epx_failure_take(const struct epx_comm *comm, uint64_t word);
+
+/*
+ * Fails the communicator on every rank if exactly `step` steps are complete and it has not failed; otherwise changes
+ * nothing. The caller looks at the word to see what came of it. Thread: any.
+ */
+void epx_failure_offer(struct epx_comm *comm, uint64_t step, enum epx_status status, const char *text);
+
+/* Fails the communicator whatever the step; returns the status of the cause that was first. Thread: any. */
+EPX_NODISCARD enum epx_status epx_failure_force(struct epx_comm *comm, enum epx_status status, const char *text);
+
+/* Wakes every rank that sleeps on the word; to be called after the word has changed. */
+void epx_word_wake(struct epx_control *control);
+
+#endif

@@ -1,0 +1,228 @@
+#include "comm/step.h"
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/fault.h"
+#include "base/futex.h"
+#include "base/topology.h"
+#include "comm/failure.h"
+#include "comm/health.h"
+
+#include <sched.h>
+#include <stdio.h>
+
+/* Choices of EPX_WAIT. */
+enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
+
+/* A wait longer than this is not worth a core: going to sleep then costs it 1 % at most (a wake-up takes some 20 us).
+ */
+#define SPIN_NS 2000000u
+/* About what it takes 16 ranks on two cores to come by one after the other (a yield takes 1.5 us). */
+#define YIELD_COUNT 64u
+/* A few pauses cost nothing and catch the ranks that are just arriving. */
+#define PAUSE_COUNT 64u
+/* Yields end after this time even when other work on the cores makes each of them long. */
+#define YIELD_NS 2000000u
+/* A death is reported after at most two slices; each look reads a line or two of every rank. */
+#define SLICE_NS          20000000u
+#define SLICE_NS_PER_RANK 100000u
+
+/*
+ * ThreadSanitizer follows atomics by address, but ranks that are threads of one process map the control region at
+ * different addresses. The order that an arrival and the end of a step give is told to it through a tag a world.
+ */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define EPX_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(EPX_TSAN)
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+#define order_release(tag) __tsan_release(tag)
+#define order_acquire(tag) __tsan_acquire(tag)
+#else
+#define order_release(tag) ((void)(tag))
+#define order_acquire(tag) ((void)(tag))
+#endif
+
+struct wait {
+    struct epx_comm *comm;
+    uint64_t step;
+    uint64_t pending;     /* the word as long as neither has happened */
+    uint64_t since_ns;    /* when this rank arrived */
+    uint64_t deadline_ns; /* EPX_NEVER: none */
+    uint64_t check_ns;    /* when to look at the others' health */
+};
+
+static uint64_t word_load(const struct epx_comm *comm)
+{
+    return atomic_load_explicit(&comm->control->word.value, memory_order_acquire);
+}
+
+static uint64_t arrivals_needed(const struct epx_comm *comm, uint64_t step)
+{
+    return (uint64_t)comm->rank_count * step;
+}
+
+static void step_complete(struct epx_comm *comm, uint64_t step)
+{
+    uint64_t expected = epx_word_make(step - 1, 0);
+    if (atomic_compare_exchange_strong(&comm->control->word.value, &expected, epx_word_make(step, 0))) {
+        epx_word_wake(comm->control);
+    }
+}
+
+/* Looks for a reason to end the wait, in this order: all have arrived but nobody said so (the last one may have been
+ * stopped just before), a rank is gone, the deadline. What it decides it does by compare-and-swap from `pending`, so a
+ * step that completes meanwhile stays complete. */
+static void wait_examine(struct wait *wait, uint64_t now_ns)
+{
+    struct epx_comm *comm = wait->comm;
+    wait->check_ns = now_ns + comm->policy.slice_ns;
+    uint64_t arrivals = atomic_load_explicit(&comm->control->arrivals, memory_order_acquire);
+    if (arrivals >= arrivals_needed(comm, wait->step)) {
+        step_complete(comm, wait->step);
+        return;
+    }
+    char text[EPX_ERROR_TEXT_BYTES];
+    enum epx_status status = epx_health_examine(comm, wait->step, text, sizeof text);
+    if (status == EPX_OK && now_ns >= wait->deadline_ns) {
+        status = EPX_ERR_TIMEOUT;
+        epx_health_blame(comm, wait->step, wait->since_ns, text, sizeof text);
+        if (text[0] == '\0') {
+            return; /* the last one arrived at this moment: the next look completes the step */
+        }
+    }
+    if (status != EPX_OK) {
+        epx_failure_offer(comm, wait->step - 1, status, text);
+    }
+}
+
+/* The stages of a wait; each ends when the word is no longer pending, or after its time. */
+static void wait_spin(struct wait *wait)
+{
+    uint64_t end_ns = wait->comm->policy.spin_ns == EPX_NEVER ? EPX_NEVER : wait->since_ns + wait->comm->policy.spin_ns;
+    uint64_t now_ns = wait->since_ns;
+    do {
+        for (uint32_t i = 0; i < PAUSE_COUNT; i++) {
+            if (word_load(wait->comm) != wait->pending) {
+                return;
+            }
+            epx_cpu_pause();
+        }
+        now_ns = epx_clock_ns();
+        if (now_ns >= wait->check_ns || now_ns >= wait->deadline_ns) {
+            wait_examine(wait, now_ns);
+        }
+    } while (now_ns < end_ns);
+}
+
+static void wait_yield(struct wait *wait)
+{
+    uint64_t end_ns = epx_clock_ns() + YIELD_NS;
+    for (uint32_t i = 0; i < wait->comm->policy.yield_count && word_load(wait->comm) == wait->pending; i++) {
+        (void)sched_yield();
+        if (epx_clock_ns() >= end_ns) {
+            return;
+        }
+    }
+}
+
+static void wait_sleep(struct wait *wait)
+{
+    struct epx_control *control = wait->comm->control;
+    while (word_load(wait->comm) == wait->pending) {
+        uint64_t until_ns = epx_clock_ns() + wait->comm->policy.slice_ns;
+        if (until_ns > wait->deadline_ns) {
+            until_ns = wait->deadline_ns;
+        }
+        (void)atomic_fetch_add_explicit(&control->sleepers, 1, memory_order_seq_cst);
+        if (atomic_load_explicit(&control->word.value, memory_order_seq_cst) == wait->pending) {
+            epx_futex_wait(&control->word.low, (uint32_t)wait->pending, until_ns);
+        }
+        (void)atomic_fetch_sub_explicit(&control->sleepers, 1, memory_order_seq_cst);
+        (void)epx_fault("round.wait", (int)wait->comm->rank);
+        /* First the word, then the others: who wakes late must not blame anybody for a step that is complete. */
+        if (word_load(wait->comm) == wait->pending) {
+            wait_examine(wait, epx_clock_ns());
+        }
+    }
+}
+
+static enum epx_status wait_run(struct epx_comm *comm, uint64_t step, uint64_t *waited_ns)
+{
+    struct wait wait = {
+        .comm = comm,
+        .step = step,
+        .pending = epx_word_make(step - 1, 0),
+        .since_ns = epx_clock_ns(),
+        .deadline_ns = epx_deadline_after_ms(atomic_load_explicit(&comm->op_timeout_ms, memory_order_relaxed)),
+    };
+    wait.check_ns = wait.since_ns + comm->policy.slice_ns;
+    atomic_store_explicit(&comm->wait_since_ns, wait.since_ns, memory_order_release);
+    atomic_store_explicit(&comm->wait_step, step, memory_order_release);
+    wait_spin(&wait);
+    wait_yield(&wait);
+    wait_sleep(&wait);
+    atomic_store_explicit(&comm->wait_step, 0, memory_order_release);
+    *waited_ns += epx_clock_ns() - wait.since_ns;
+
+    uint64_t word = word_load(comm);
+    if (epx_word_step(word) == step) {
+        return EPX_OK; /* even when it has failed since: that belongs to a later step */
+    }
+    if (epx_word_step(word) == step - 1) {
+        return epx_failure_take(comm, word);
+    }
+    char text[EPX_ERROR_TEXT_BYTES];
+    (void)snprintf(text, sizeof text, "the control word counts %llu steps where rank %u is at step %llu",
+                   (unsigned long long)epx_word_step(word), comm->rank, (unsigned long long)step);
+    return epx_failure_force(comm, EPX_ERR_PROTOCOL, text);
+}
+
+enum epx_status epx_wait_policy_choose(uint32_t rank_count, struct epx_wait_policy *policy)
+{
+    int64_t choice = WAIT_AUTO;
+    EPX_TRY(epx_option_integer(EPX_OPTION_WAIT, &choice));
+    bool a_core_each = epx_topology_cpu_count() >= rank_count;
+    policy->slice_ns = SLICE_NS + (uint64_t)rank_count * SLICE_NS_PER_RANK;
+    policy->spin_ns = choice == WAIT_SPIN ? EPX_NEVER : choice == WAIT_AUTO && a_core_each ? SPIN_NS : 0;
+    policy->yield_count = choice == WAIT_AUTO ? YIELD_COUNT : 0;
+    return EPX_OK;
+}
+
+enum epx_status epx_step_pass(struct epx_comm *comm, uint64_t *waited_ns)
+{
+    struct epx_control *control = comm->control;
+    uint64_t step = comm->step + 1;
+    uint64_t word = word_load(comm);
+    if (epx_word_failed(word) != 0) {
+        return epx_failure_take(comm, word);
+    }
+    if (epx_fault("round.arrive", (int)comm->rank)) {
+        return epx_failure_force(comm, EPX_ERR_INTERNAL, "fault point round.arrive");
+    }
+    order_release(comm->order_tag);
+    /* Release: this rank's memory goes to whoever completes the step. Acquire: the last one has everybody's. */
+    uint64_t arrivals = atomic_fetch_add_explicit(&control->arrivals, 1, memory_order_acq_rel) + 1;
+    /* After the count, so that while the count is short some rank is seen as late. */
+    atomic_store_explicit(&comm->slot->arrived_step, step, memory_order_release);
+    if (arrivals > arrivals_needed(comm, step)) {
+        return epx_failure_force(comm, EPX_ERR_PROTOCOL, "more arrivals are counted than there are ranks");
+    }
+    if (arrivals == arrivals_needed(comm, step) && !epx_fault("round.last", (int)comm->rank)) {
+        step_complete(comm, step);
+    }
+    EPX_TRY(wait_run(comm, step, waited_ns));
+    order_acquire(comm->order_tag);
+    comm->step = step;
+    (void)epx_fault("round.done", (int)comm->rank);
+    return EPX_OK;
+}
+
+char *epx_step_order_tag(const uint8_t key[32])
+{
+    static char tags[256];
+    return &tags[key[0]];
+}
