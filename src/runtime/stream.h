@@ -44,8 +44,19 @@ EPX_NODISCARD enum epx_status epx_stream_submit(struct epx_stream *stream, const
  */
 EPX_NODISCARD enum epx_status epx_stream_synchronize(struct epx_stream *stream, int64_t timeout_ms);
 
+/* The same; *expired says whether EPX_ERR_TIMEOUT is the wait's own, and not a task's failure. */
+EPX_NODISCARD enum epx_status epx_stream_wait(struct epx_stream *stream, int64_t timeout_ms, bool *expired);
+
 /* Whether all queued work has run; does not wait. */
 bool epx_stream_idle(struct epx_stream *stream);
+
+/* What is queued and has not begun is dropped instead of run; does not wait. The next synchronisation that finds no
+ * other failure returns EPX_ERR_ABORTED when there was any. */
+void epx_stream_abort(struct epx_stream *stream);
+
+/* A pointer of the stream's creator. Set before other threads know the stream; null until then. */
+void epx_stream_set_owner(struct epx_stream *stream, void *owner);
+void *epx_stream_owner(const struct epx_stream *stream);
 
 EPX_NODISCARD enum epx_status epx_event_create(struct epx_event **out);
 /* Frees; waits queued on it are released as if it had happened. */
@@ -55,6 +66,8 @@ EPX_NODISCARD enum epx_status epx_event_record(struct epx_event *event, struct e
 /* Queues "wait for the event's latest record before now" on the stream. */
 EPX_NODISCARD enum epx_status epx_stream_wait_event(struct epx_stream *stream, struct epx_event *event);
 EPX_NODISCARD enum epx_status epx_event_synchronize(struct epx_event *event, int64_t timeout_ms);
+/* Whether the latest record has happened; false when there is none. Waits on an event without a record return at once.
+ */
 bool epx_event_happened(struct epx_event *event);
 /* Nanoseconds (epx_clock_ns) of the last time it happened, 0 when never. */
 uint64_t epx_event_time_ns(struct epx_event *event);
