@@ -158,6 +158,45 @@ void epx_combine_plan_reserve(struct epx_combine_plan *plan);
 EPX_NODISCARD enum epx_status epx_dispatch_run(struct epx_dispatch_plan *plan, struct epx_operation_stats *stats);
 EPX_NODISCARD enum epx_status epx_combine_run(struct epx_combine_plan *plan, struct epx_operation_stats *stats);
 
+/*
+ * What one run works on, for callers that keep several runs of a plan in flight: each has a binding of its own.
+ * Caller's memory. Runs of one plan take turns, in the order of their reserved rounds.
+ */
+struct epx_dispatch_binding {
+    int64_t token_count;                 /* 0 .. the planned one; the rows of (BS, ...) tensors that count */
+    struct epx_dispatch_tensors tensors; /* shapes and strides of the plan */
+    bool bound;                          /* every required tensor has an address */
+    uint64_t round;
+    uint64_t tp_round;
+};
+struct epx_combine_binding {
+    int64_t token_count;
+    struct epx_combine_tensors tensors;
+    bool bound;
+    uint64_t round;
+    uint64_t tp_round;
+};
+
+/* As bind, but fills `binding` instead of the plan; may allocate staging memory: EPX_ERR_NO_MEMORY. Also while runs of
+ * other bindings are queued or running. An optional tensor that ends without an address counts as absent. Not reserved
+ * yet. */
+EPX_NODISCARD enum epx_status epx_dispatch_binding_init(struct epx_dispatch_plan *plan, int64_t token_count,
+                                                        const struct epx_dispatch_tensors *tensors,
+                                                        struct epx_dispatch_binding *binding);
+EPX_NODISCARD enum epx_status epx_combine_binding_init(struct epx_combine_plan *plan, int64_t token_count,
+                                                       const struct epx_combine_tensors *tensors,
+                                                       struct epx_combine_binding *binding);
+
+/* Reserve and run of a binding, as of a plan. */
+void epx_dispatch_binding_reserve(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding);
+void epx_combine_binding_reserve(struct epx_combine_plan *plan, struct epx_combine_binding *binding);
+EPX_NODISCARD enum epx_status epx_dispatch_binding_run(struct epx_dispatch_plan *plan,
+                                                       const struct epx_dispatch_binding *binding,
+                                                       struct epx_operation_stats *stats);
+EPX_NODISCARD enum epx_status epx_combine_binding_run(struct epx_combine_plan *plan,
+                                                      const struct epx_combine_binding *binding,
+                                                      struct epx_operation_stats *stats);
+
 /* The plan for people: sizes, regions, algorithm, on a FILE. */
 void epx_dispatch_plan_print(const struct epx_dispatch_plan *plan, void *out_file);
 void epx_combine_plan_print(const struct epx_combine_plan *plan, void *out_file);

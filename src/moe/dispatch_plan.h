@@ -1,0 +1,104 @@
+/*
+ * The inside of a dispatch plan, shared by the stages of the operator:
+ *   publish (own routing, own rows made readable) -> enter -> collect (what the peers published) -> count -> rows ->
+ *   tensor-parallel exchange -> done.
+ */
+#ifndef EPX_MOE_DISPATCH_PLAN_H
+#define EPX_MOE_DISPATCH_PLAN_H
+
+#include "kernel/kernel.h"
+#include "moe/exchange.h"
+#include "moe/layout.h"
+#include "moe/request.h"
+#include "moe/rounds.h"
+#include "moe/shape.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Results of all ranks together beyond which rows bypass the cache: what does not stay in it anyway. */
+#define EPX_DISPATCH_STREAMING_BYTES (8 << 20)
+
+/* What a rank published, checked. Lives from ENTER to DONE. */
+struct epx_dispatch_source {
+    int64_t token_count;
+    const int32_t *offsets;
+    const int32_t *sorted;
+    const int32_t *occurrence; /* two-level */
+    const int32_t *ids;        /* two-level */
+    const float *weights;      /* two-level, null when the rank has none */
+    struct epx_rows rows;
+    struct epx_rows shared_rows;
+};
+
+struct epx_dispatch_plan {
+    struct epx_dispatch_request request;
+    struct epx_moe_world world;
+    struct epx_dispatch_layout layout;
+    bool quantized;
+    bool smooth;
+    uint64_t row_bytes; /* of a dispatched row */
+
+    /* In the own arena; null when the layout has no bytes for it. */
+    uint8_t *exchange;
+    uint8_t *tp_exchange;
+    uint8_t *quantized_rows;
+    uint8_t *plain_rows; /* made when an x outside the arena is first bound */
+    uint8_t *tp_rows;    /* made when an expand_x outside the arena is first bound, with tensor parallelism */
+    uint64_t tp_rows_pitch;
+
+    /* Private scratch. */
+    struct epx_dispatch_source *sources; /* [rank_count] */
+    int64_t *block_ends;                 /* [rank_count * local_experts]: running totals */
+    int32_t *block_starts;               /* same: where the block starts in the source's `sorted` */
+    int64_t *tp_block_ends;              /* same, of the tensor-parallel peer */
+    uint16_t *token_row;                 /* [hidden_elems] */
+    float *smooth_row;                   /* [hidden_elems] */
+    int64_t *entries;                    /* [topk], two-level */
+    int32_t *server_tokens;              /* [servers], two-level */
+
+    struct epx_dispatch_binding binding; /* of the plan's own bind, reserve and run */
+};
+
+/* One run. Caller's memory. */
+struct epx_dispatch_run {
+    struct epx_dispatch_plan *plan;
+    const struct epx_dispatch_tensors *tensors;
+    int64_t token_count;
+    const struct epx_kernel_table *kernels;
+    struct epx_rounds rounds;
+    bool streaming;
+    bool weights;       /* two-level with expertScales: expand_scales is written where it is given */
+    int64_t row_count;  /* own valid rows, without the tensor-parallel peer's */
+    int64_t peer_count; /* the peer's */
+    struct epx_operation_stats stats;
+};
+
+/* Routes, makes rows readable, fills the exchange region; fails the round. dispatch_publish.c */
+EPX_NODISCARD enum epx_status epx_dispatch_publish(struct epx_dispatch_run *run, struct epx_publication *publication);
+
+/* Reads every rank's publication into plan->sources. dispatch_collect.c */
+EPX_NODISCARD enum epx_status epx_dispatch_collect(struct epx_dispatch_run *run);
+
+/* Counts arriving rows and compares them with the tensors. dispatch_collect.c */
+EPX_NODISCARD enum epx_status epx_dispatch_count(struct epx_dispatch_run *run);
+
+/* Moves rows and scales. dispatch_local.c */
+EPX_NODISCARD enum epx_status epx_dispatch_move_rows(struct epx_dispatch_run *run);
+
+/* Exchange with the tensor-parallel peer. dispatch_tp.c */
+EPX_NODISCARD enum epx_status epx_dispatch_exchange_tp(struct epx_dispatch_run *run);
+
+/* Counts, expand_idx. dispatch_local.c */
+void epx_dispatch_write_counts(struct epx_dispatch_run *run);
+
+/* The private tail of ep_recv_counts. two_level_tail.c */
+void epx_dispatch_write_tail(struct epx_dispatch_run *run);
+
+/* Rows that the tensors hold. */
+int64_t epx_dispatch_row_capacity(const struct epx_dispatch_run *run);
+
+/* "the value that rank r published cannot be right". */
+EPX_NODISCARD enum epx_status epx_dispatch_protocol_fail(struct epx_dispatch_run *run, int64_t rank, const char *what);
+
+#endif

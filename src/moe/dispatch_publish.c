@@ -1,0 +1,229 @@
+/*
+ * Before ENTER: this rank routes its own copies and makes its rows readable for its peers.
+ */
+#include "base/fault.h"
+#include "moe/dispatch_plan.h"
+#include "moe/routing.h"
+#include "moe/view.h"
+
+#include <string.h>
+
+static int32_t *piece_i32(const struct epx_dispatch_plan *plan, uint64_t at)
+{
+    return (int32_t *)(void *)(plan->exchange + at);
+}
+
+static struct epx_routing own_routing(const struct epx_dispatch_plan *plan)
+{
+    struct epx_routing routing = {
+        .offsets = piece_i32(plan, plan->layout.offsets_at),
+        .sorted = piece_i32(plan, plan->layout.sorted_at),
+        .occurrence = piece_i32(plan, plan->layout.occurrence_at),
+    };
+    return routing;
+}
+
+static enum epx_status route(struct epx_dispatch_run *run)
+{
+    struct epx_dispatch_plan *plan = run->plan;
+    struct epx_routing routing = own_routing(plan);
+    int64_t topk = plan->world.topk;
+    int32_t *ids = piece_i32(plan, plan->layout.ids_at);
+    epx_view_gather(&run->tensors->expert_ids, run->token_count, ids);
+    int64_t bad = epx_routing_compute(ids, run->token_count * topk, plan->world.expert_count, &routing);
+    if (bad >= 0) {
+        return epx_rounds_fail(&run->rounds, EPX_ERR_EXPERT_ID,
+                               "rank %lld: expertIds[%lld][%lld] is %d, must be in [0, %lld)",
+                               (long long)plan->world.rank, (long long)(bad / topk), (long long)(bad % topk), ids[bad],
+                               (long long)plan->world.expert_count);
+    }
+    return EPX_OK;
+}
+
+/* Two-level: for each copy, in the order of `sorted`, the weight of its expert's first place in the token. */
+static void publish_weights(struct epx_dispatch_run *run, struct epx_exchange_header *header)
+{
+    struct epx_dispatch_plan *plan = run->plan;
+    const struct epx_routing routing = own_routing(plan);
+    const int32_t *ids = piece_i32(plan, plan->layout.ids_at);
+    int64_t topk = plan->world.topk;
+    uint8_t *weights = plan->exchange + plan->layout.weights_at;
+    header->weights_at = plan->layout.weights_at;
+    for (int64_t place = 0; place < run->token_count * topk; place++) {
+        int64_t copy = routing.sorted[place];
+        int64_t first = copy - copy % topk;
+        while (ids[first] != ids[copy]) {
+            first++;
+        }
+        const uint8_t *row = epx_view_row(&run->tensors->expert_scales, first / topk);
+        uint64_t column = (uint64_t)(first % topk) * (uint64_t)run->tensors->expert_scales.stride[1];
+        memcpy(weights + (uint64_t)place * sizeof(float), row + column * sizeof(float), sizeof(float));
+    }
+}
+
+/* Row of x as dense memory. */
+static const uint16_t *token_row(struct epx_dispatch_run *run, int64_t token)
+{
+    const struct epx_view *x = &run->tensors->x;
+    if (epx_view_rows_dense(x)) {
+        return epx_view_row(x, token);
+    }
+    epx_view_gather_row(x, token, run->plan->token_row);
+    return run->plan->token_row;
+}
+
+static const float *smooth_row(struct epx_dispatch_run *run, int64_t row)
+{
+    const struct epx_view *scales = &run->tensors->smooth_scales;
+    if (epx_view_rows_dense(scales)) {
+        return epx_view_row(scales, row);
+    }
+    epx_view_gather_row(scales, row, run->plan->smooth_row);
+    return run->plan->smooth_row;
+}
+
+/* A set of quantised rows in the own arena. */
+struct row_target {
+    int8_t *rows;
+    float *scales;
+};
+
+static void quantize(struct epx_dispatch_run *run, const struct row_target *target, int64_t place, int64_t token,
+                     const float *smooth)
+{
+    const struct epx_dispatch_plan *plan = run->plan;
+    int8_t *dst = target->rows + (uint64_t)place * plan->layout.row_pitch_bytes;
+    size_t elems = (size_t)plan->world.hidden_elems;
+    target->scales[place] =
+        run->kernels->quantize_row[plan->request.shape.dtype](dst, token_row(run, token), smooth, elems);
+    run->stats.bytes_read += (int64_t)(elems * sizeof(uint16_t));
+    run->stats.bytes_written += (int64_t)(elems + sizeof(float));
+}
+
+/* One row a copy, since each expert scales in its own way. */
+static void quantize_copies(struct epx_dispatch_run *run, const struct row_target *target)
+{
+    const struct epx_dispatch_plan *plan = run->plan;
+    const struct epx_routing routing = own_routing(plan);
+    int64_t first_scale_row = plan->world.shared_count > 0 ? 1 : 0;
+    for (int64_t expert = 0; expert < plan->world.expert_count; expert++) {
+        if (routing.offsets[expert] == routing.offsets[expert + 1]) {
+            continue;
+        }
+        const float *smooth = smooth_row(run, expert + first_scale_row);
+        for (int64_t place = routing.offsets[expert]; place < routing.offsets[expert + 1]; place++) {
+            quantize(run, target, place, routing.sorted[place] / plan->world.topk, smooth);
+        }
+    }
+}
+
+static struct epx_published_rows published(const struct epx_dispatch_plan *plan, uint64_t rows_at, uint64_t scales_at,
+                                           int64_t row_count)
+{
+    struct epx_published_rows rows = {0};
+    uint64_t base = 0;
+    if (row_count > 0 && epx_arena_offset_of(plan->quantized_rows, plan->layout.quantized_bytes, &base)) {
+        rows.offset = base + rows_at;
+        rows.pitch_bytes = plan->layout.row_pitch_bytes;
+        rows.row_count = row_count;
+        rows.scales_offset = base + scales_at;
+    }
+    return rows;
+}
+
+static void publish_quantized(struct epx_dispatch_run *run, struct epx_exchange_header *header)
+{
+    const struct epx_dispatch_plan *plan = run->plan;
+    const struct epx_dispatch_layout *layout = &plan->layout;
+    struct row_target target = {(int8_t *)(plan->quantized_rows + layout->rows_at),
+                                (float *)(void *)(plan->quantized_rows + layout->scales_at)};
+    if (!plan->smooth) {
+        for (int64_t token = 0; token < run->token_count; token++) {
+            quantize(run, &target, token, token, NULL);
+        }
+        header->rows = published(plan, layout->rows_at, layout->scales_at, run->token_count);
+        header->shared_rows = header->rows;
+        return;
+    }
+    quantize_copies(run, &target);
+    header->rows = published(plan, layout->rows_at, layout->scales_at, run->token_count * plan->world.topk);
+    if (layout->shared_row_count > 0) {
+        struct row_target shared = {(int8_t *)(plan->quantized_rows + layout->shared_rows_at),
+                                    (float *)(void *)(plan->quantized_rows + layout->shared_scales_at)};
+        const float *smooth = smooth_row(run, 0);
+        for (int64_t token = 0; token < run->token_count; token++) {
+            quantize(run, &shared, token, token, smooth);
+        }
+        header->shared_rows = published(plan, layout->shared_rows_at, layout->shared_scales_at, run->token_count);
+    }
+}
+
+static bool publish_in_place(struct epx_dispatch_run *run, struct epx_published_rows *rows)
+{
+    const struct epx_view *x = &run->tensors->x;
+    uint64_t bytes;
+    if (!epx_view_rows_dense(x) || !epx_view_rows_extent_bytes(x, run->token_count, &bytes) ||
+        !epx_arena_offset_of(x->data, bytes, &rows->offset)) {
+        return false;
+    }
+    rows->pitch_bytes = (uint64_t)x->stride[0] * sizeof(uint16_t);
+    return true;
+}
+
+static enum epx_status publish_plain(struct epx_dispatch_run *run, struct epx_exchange_header *header)
+{
+    const struct epx_dispatch_plan *plan = run->plan;
+    struct epx_published_rows rows = {.row_count = run->token_count};
+    if (run->token_count == 0) {
+        return EPX_OK;
+    }
+    if (!publish_in_place(run, &rows)) {
+        /* Without staging memory x was in the arena when it was bound. */
+        if (plan->plain_rows == NULL ||
+            !epx_arena_offset_of(plan->plain_rows, plan->layout.plain_bytes, &rows.offset)) {
+            return epx_rounds_fail(&run->rounds, EPX_ERR_STATE, "rank %lld: the memory of x was freed",
+                                   (long long)plan->world.rank);
+        }
+        rows.pitch_bytes = plan->layout.plain_pitch_bytes;
+        for (int64_t token = 0; token < run->token_count; token++) {
+            epx_view_gather_row(&run->tensors->x, token, plan->plain_rows + (uint64_t)token * rows.pitch_bytes);
+        }
+        run->stats.bytes_read += run->token_count * (int64_t)plan->row_bytes;
+        run->stats.bytes_written += run->token_count * (int64_t)plan->row_bytes;
+    }
+    header->rows = rows;
+    header->shared_rows = rows;
+    return EPX_OK;
+}
+
+enum epx_status epx_dispatch_publish(struct epx_dispatch_run *run, struct epx_publication *publication)
+{
+    struct epx_dispatch_plan *plan = run->plan;
+    struct epx_exchange_header header;
+    EPX_TRY(route(run));
+    if (epx_fault("dispatch.route", (int)plan->world.rank)) {
+        return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: fault dispatch.route",
+                               (long long)plan->world.rank);
+    }
+    epx_exchange_header_init(&header, run->token_count);
+    header.offsets_at = plan->layout.offsets_at;
+    header.sorted_at = plan->layout.sorted_at;
+    header.occurrence_at = plan->layout.occurrence_at;
+    header.ids_at = plan->layout.ids_at;
+    if (run->weights) {
+        publish_weights(run, &header);
+    }
+    if (plan->quantized) {
+        publish_quantized(run, &header);
+    } else {
+        EPX_TRY(publish_plain(run, &header));
+    }
+    memcpy(plan->exchange, &header, sizeof header);
+    publication->bytes = plan->layout.exchange_bytes;
+    if (!epx_arena_offset_of(plan->exchange, publication->bytes, &publication->offset)) {
+        return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: the exchange region is not in the arena",
+                               (long long)plan->world.rank);
+    }
+    run->stats.rows_sent = run->token_count * (plan->world.topk + (plan->world.shared_count > 0 ? 1 : 0));
+    return EPX_OK;
+}

@@ -1,0 +1,20 @@
+/* Checks of a dispatch request. Pure. */
+#ifndef EPX_MOE_DISPATCH_VALIDATE_H
+#define EPX_MOE_DISPATCH_VALIDATE_H
+
+#include "moe/shape.h"
+#include "moe/tensor_check.h"
+
+/* The rules for the tensors that the operation uses; others are not looked at. `tensors` is referenced. */
+void epx_dispatch_rules_init(struct epx_tensor_rules *rules, const struct epx_moe_shape *shape,
+                             const struct epx_moe_world *world, int64_t token_count,
+                             struct epx_dispatch_tensors *tensors);
+
+/* Everything about a request; on success fills `world`. Errors: see epx_dispatch_plan_create. */
+EPX_NODISCARD enum epx_status epx_dispatch_validate(const struct epx_dispatch_request *request,
+                                                    struct epx_moe_world *world);
+
+/* Whether smooth scales are given and used. */
+bool epx_dispatch_is_smooth(const struct epx_moe_shape *shape, const struct epx_dispatch_tensors *tensors);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * The rounds of one operation: one in the expert-parallel group and, with tensor parallelism, one in the pair of
+ * tensor- parallel peers. Whatever fails one fails both with the same status and text, so that every rank of both
+ * expert-parallel groups reports the same cause.
+ *
+ * After a failure of any function here both rounds are over. The status returned is the one with which the
+ * expert-parallel communicator has failed.
+ */
+#ifndef EPX_MOE_ROUNDS_H
+#define EPX_MOE_ROUNDS_H
+
+#include "comm/completion.h"
+#include "moe/agreement_fields.h"
+
+#include <stdbool.h>
+
+struct epx_rounds { /* caller's memory */
+    struct epx_round ep;
+    struct epx_round tp;
+    bool has_tp;
+    bool ep_open;
+    bool tp_open;
+};
+
+struct epx_rounds_place {
+    struct epx_comm *comm;
+    struct epx_comm *tp_comm; /* null without */
+    uint64_t round;
+    uint64_t tp_round;
+    enum epx_operation operation;
+};
+
+EPX_NODISCARD enum epx_status epx_rounds_begin(struct epx_rounds *rounds, const struct epx_rounds_place *place);
+
+/* epx_round_enter and epx_round_peer of one group's round. */
+EPX_NODISCARD enum epx_status epx_rounds_enter(struct epx_rounds *rounds, enum epx_moe_group group,
+                                               const struct epx_agreement *agreement,
+                                               const struct epx_publication *publication);
+EPX_NODISCARD enum epx_status epx_rounds_peer(struct epx_rounds *rounds, enum epx_moe_group group, uint32_t rank,
+                                              const void **exchange, uint64_t *bytes);
+
+EPX_NODISCARD enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status status, const char *format,
+                                              ...) EPX_PRINTF(3, 4);
+
+/*
+ * The last step, DONE, of both rounds, and their end. Everything that can fail on this rank lies before. The pair comes
+ * first: a rank whose group has failed does not arrive there, so its peer does not arrive at DONE of the other group,
+ * and that group fails too.
+ */
+EPX_NODISCARD enum epx_status epx_rounds_finish(struct epx_rounds *rounds);
+
+#endif
