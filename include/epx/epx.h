@@ -56,6 +56,9 @@ const char *epx_last_error(void);
 /* Short phrase for a status. Static text. */
 const char *epx_status_text(enum epx_status status);
 
+/* Every environment variable that epx reads: value, source, allowed values, meaning. Errors: none. Thread: any. */
+void epx_options_print(FILE *out);
+
 struct epx_communicator;
 struct epx_plan;
 struct epx_request;
