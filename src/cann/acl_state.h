@@ -1,6 +1,6 @@
 /*
- * Objects of the acl runtime as the rest of the door sees them. Handles are looked up in registries before use: programs
- * pass uninitialised and destroyed ones.
+ * Objects of the acl runtime as the rest of the door sees them. Handles are looked up in registries before use:
+ * programs pass uninitialised and destroyed ones.
  */
 #ifndef EPX_CANN_ACL_STATE_H
 #define EPX_CANN_ACL_STATE_H
@@ -30,11 +30,11 @@ struct aclTensor {
     uint32_t view_dim_count;
     uint32_t storage_dim_count;
     int64_t view_dims[8];
-    int64_t strides[8];      /* elements */
-    int64_t offset;          /* elements */
+    int64_t strides[8]; /* elements */
+    int64_t offset;     /* elements */
     int64_t storage_dims[8];
-    int64_t storage_elems;   /* product of storage_dims, checked */
-    void *data;              /* start of the storage */
+    int64_t storage_elems; /* product of storage_dims, checked */
+    void *data;            /* start of the storage */
 };
 #define EPX_CANN_TENSOR_MAGIC 0x5450584e4e4c4341ull
 
@@ -46,5 +46,8 @@ bool epx_cann_first_time(_Atomic bool *flag);
 
 /* Called when the process forked: the child starts without devices, streams and communicators. Registered once. */
 void epx_cann_state_reset_after_fork(void);
+
+/* Registers it, at the first call. */
+void epx_cann_state_watch_forks(void);
 
 #endif

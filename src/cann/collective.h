@@ -1,0 +1,33 @@
+/*
+ * Queues collective operations on streams. An operation takes its place in the order of its communicators' rounds when
+ * it is queued; that and queueing it are one step, so that two threads cannot queue two operations of a communicator on
+ * one stream in the order opposite to their rounds.
+ */
+#ifndef EPX_CANN_COLLECTIVE_H
+#define EPX_CANN_COLLECTIVE_H
+
+#include "acl/acl_rt.h"
+#include "base/status.h"
+#include "comm/comm.h"
+
+#include <stdbool.h>
+
+struct epx_cann_collective {
+    struct epx_comm *comm;    /* held by the caller (hccl_state.h); the operation's after success */
+    struct epx_comm *tp_comm; /* the same; null when there is none */
+    void *context;
+    void (*reserve)(void *context);        /* takes the rounds; run follows exactly once */
+    enum epx_status (*run)(void *context); /* blocks until the operation is over on this rank */
+    void (*finish)(void *context);         /* once, after run: frees the context; may be on any thread */
+};
+
+/*
+ * Queues the operation on the stream (null: the default one). The communicators are released and finish is called
+ * before a synchronisation of the stream returns. After a failure that came before the reservation nothing has happened
+ * and all is still the caller's: EPX_ERR_NOT_FOUND, EPX_ERR_STATE (stream), EPX_ERR_NO_MEMORY, with *taken false. When
+ * the stream takes no task after it, the communicators are failed on all ranks, and *taken is true.
+ */
+EPX_NODISCARD enum epx_status epx_cann_collective_submit(aclrtStream stream,
+                                                         const struct epx_cann_collective *collective, bool *taken);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * Handles of contexts, streams and events: numbers, never addresses, made of a kind, a generation and a place. A value
+ * that was not given out, or whose object is gone, is found to be so whatever it is. Thread: any.
+ */
+#ifndef EPX_CANN_HANDLE_REGISTRY_H
+#define EPX_CANN_HANDLE_REGISTRY_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct epx_handle_entry;
+
+struct epx_handle_registry {
+    pthread_mutex_t lock;
+    pthread_cond_t released;
+    uint64_t kind; /* 1 to 15, differs between registries */
+    struct epx_handle_entry *entries;
+    uint32_t capacity;
+    uint32_t generation; /* of the next handle; never reset, also not in a forked child */
+};
+
+#define EPX_HANDLE_REGISTRY_INIT(kind_)                                                                                \
+    {                                                                                                                  \
+        .lock = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER, .kind = (kind_), .generation = 1      \
+    }
+
+/* A handle for `object`, null when there is no memory. */
+void *epx_handle_add(struct epx_handle_registry *registry, void *object);
+
+/* The object, which stays until it is released; null when the handle is unknown. */
+void *epx_handle_acquire(struct epx_handle_registry *registry, const void *handle);
+void epx_handle_release(struct epx_handle_registry *registry, const void *handle);
+
+/* Makes the handle unknown, then waits until nobody holds the object and returns it; null when the handle is unknown.
+ */
+void *epx_handle_remove(struct epx_handle_registry *registry, const void *handle);
+
+/* Walks over all objects: the handle of the next one at or after *place, with its object held; null at the end. */
+void *epx_handle_next(struct epx_handle_registry *registry, uint32_t *place, void **object);
+
+/* In a forked child: forgets everything. The objects are not freed: their threads do not exist here. */
+void epx_handle_reset_after_fork(struct epx_handle_registry *registry);
+
+#endif

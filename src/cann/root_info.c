@@ -1,0 +1,89 @@
+#include "cann/root_info.h"
+
+#include "base/digest.h"
+#include "cann/hccl_config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define ROOT_INFO_MAGIC   "EPXROOT"
+#define ROOT_INFO_VERSION 1u
+
+/* The start of the 4108 bytes; the rest is zero. */
+struct epx_root_info_bytes {
+    char magic[8];
+    uint32_t version;
+    uint32_t reserved;
+    struct epx_root_info info;
+    uint8_t checksum[EPX_DIGEST_BYTES]; /* of all before it */
+};
+static_assert(sizeof(struct epx_root_info_bytes) <= HCCL_ROOT_INFO_BYTES, "root information does not fit");
+static_assert(offsetof(struct epx_root_info_bytes, checksum) == 16 + sizeof(struct epx_root_info), "no padding");
+
+/* Microseconds of the day's clock, never the same twice in a process: two roots of one device have different names. */
+static uint64_t distinct_time_us(void)
+{
+    static _Atomic uint64_t latest;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t time_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    uint64_t before = atomic_load(&latest);
+    uint64_t chosen;
+    do {
+        chosen = time_us > before ? time_us : before + 1;
+    } while (!atomic_compare_exchange_weak(&latest, &before, chosen));
+    return chosen;
+}
+
+enum epx_status epx_root_info_create(int32_t device, struct epx_root_info *info)
+{
+    memset(info, 0, sizeof *info);
+    if (getrandom(info->key, sizeof info->key, 0) != (ssize_t)sizeof info->key) {
+        return epx_fail_errno(EPX_ERR_SYSTEM, errno, "no random bytes for root information");
+    }
+    snprintf(info->name, sizeof info->name, "%s_%" PRIu32 "_%" PRId32 "_%" PRIu64, epx_hccl_own_address(),
+             epx_hccl_own_port(), device, distinct_time_us());
+    return EPX_OK;
+}
+
+static void bytes_checksum(const struct epx_root_info_bytes *bytes, uint8_t out[EPX_DIGEST_BYTES])
+{
+    epx_digest(bytes, offsetof(struct epx_root_info_bytes, checksum), out);
+}
+
+void epx_root_info_pack(const struct epx_root_info *info, HcclRootInfo *out)
+{
+    struct epx_root_info_bytes bytes = {.magic = ROOT_INFO_MAGIC, .version = ROOT_INFO_VERSION, .info = *info};
+    bytes_checksum(&bytes, bytes.checksum);
+    memset(out, 0, sizeof *out);
+    memcpy(out->internal, &bytes, sizeof bytes);
+}
+
+enum epx_status epx_root_info_unpack(const HcclRootInfo *packed, struct epx_root_info *info)
+{
+    struct epx_root_info_bytes bytes;
+    uint8_t checksum[EPX_DIGEST_BYTES];
+    memcpy(&bytes, packed->internal, sizeof bytes);
+    bytes_checksum(&bytes, checksum);
+    if (memcmp(bytes.magic, ROOT_INFO_MAGIC, sizeof bytes.magic) != 0) {
+        return epx_fail(EPX_ERR_INVALID, "rootInfo is not what HcclGetRootInfo gave: it does not start with %s",
+                        ROOT_INFO_MAGIC);
+    }
+    if (bytes.version != ROOT_INFO_VERSION) {
+        return epx_fail(EPX_ERR_INVALID, "rootInfo is of version %" PRIu32 ", must be %u", bytes.version,
+                        ROOT_INFO_VERSION);
+    }
+    if (memcmp(bytes.checksum, checksum, sizeof checksum) != 0 ||
+        !memchr(bytes.info.name, '\0', sizeof bytes.info.name)) {
+        return epx_fail(EPX_ERR_INVALID, "rootInfo has been changed since HcclGetRootInfo gave it");
+    }
+    *info = bytes.info;
+    return EPX_OK;
+}
