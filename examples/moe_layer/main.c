@@ -1,0 +1,225 @@
+/*
+ * epx-demo: the main job. Writes a rank table, starts a process for each rank, lets them run the layer, checks every
+ * element of every rank against the single-process reference. Exit status 0: all right; 1: an error or a wrong element;
+ * 2: wrong command line.
+ */
+#include "board.h"
+#include "options.h"
+#include "rank.h"
+#include "report.h"
+#include "verify.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char table_path[] = "/tmp/epx-demo-XXXXXX.json";
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    interrupted = number;
+}
+
+static void write_server(FILE *out, const struct demo_options *options, int64_t server)
+{
+    (void)fprintf(out, "  {\"server_id\": \"server%lld\", \"device\": [\n", (long long)server);
+    for (int64_t device = 0; device < options->ranks_per_server; device++) {
+        int64_t rank = server * options->ranks_per_server + device;
+        /* Addresses of the documentation block (RFC 5737 and RFC 2544): nobody dials them. */
+        (void)fprintf(out,
+                      "   {\"device_id\": \"%lld\", \"device_ip\": \"198.18.%lld.%lld\", \"rank_id\": \"%lld\"}%s\n",
+                      (long long)device, (long long)(rank / 250), (long long)(rank % 250 + 1), (long long)rank,
+                      device + 1 < options->ranks_per_server ? "," : "");
+    }
+    (void)fprintf(out, "  ]}%s\n", server + 1 < options->servers ? "," : "");
+}
+
+static int write_table(const struct demo_options *options)
+{
+    int fd = mkstemps(table_path, 5);
+    FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
+    if (out == NULL) {
+        (void)fprintf(stderr, "epx-demo: cannot write a rank table %s: %s\n", table_path, strerror(errno));
+        return -1;
+    }
+    (void)fprintf(out,
+                  "{\"version\": \"1.0\", \"status\": \"completed\", \"server_count\": \"%lld\", \"server_list\": [\n",
+                  (long long)options->servers);
+    for (int64_t server = 0; server < options->servers; server++) {
+        write_server(out, options, server);
+    }
+    (void)fprintf(out, "]}\n");
+    return fclose(out) == 0 ? 0 : -1;
+}
+
+static void print_progress(const char *what, int64_t done, int64_t all)
+{
+    if (isatty(STDERR_FILENO)) {
+        (void)fprintf(stderr, "\r\033[K%s %lld/%lld", what, (long long)done, (long long)all);
+    } else if (done == all) {
+        (void)fprintf(stderr, "%s %lld/%lld\n", what, (long long)done, (long long)all);
+    }
+}
+
+static void check_progress(double part)
+{
+    print_progress("checking, percent", (int64_t)(part * 100.0), 100);
+}
+
+static void show_progress(const struct demo_options *options, const struct board *board)
+{
+    int64_t joined = 0;
+    int64_t slowest = options->rounds;
+    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+        int64_t done = atomic_load(&board->ranks[rank].rounds_done);
+        joined += atomic_load(&board->ranks[rank].joined);
+        slowest = done < slowest ? done : slowest;
+    }
+    if (joined < options->rank_count) {
+        print_progress("ranks joined", joined, options->rank_count);
+    } else {
+        print_progress("round", slowest, options->rounds);
+    }
+}
+
+static int start_ranks(const struct demo_options *options, struct board *board, pid_t *pids)
+{
+    pid_t parent = getpid();
+    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+        pids[rank] = fork();
+        if (pids[rank] < 0) {
+            (void)fprintf(stderr, "epx-demo: cannot start rank %lld: %s\n", (long long)rank, strerror(errno));
+            return -1;
+        }
+        if (pids[rank] == 0) {
+            (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (getppid() != parent) {
+                _exit(1);
+            }
+            (void)signal(SIGINT, SIG_DFL);
+            (void)signal(SIGTERM, SIG_DFL);
+            exit(rank_run(options, table_path, rank, board));
+        }
+    }
+    return 0;
+}
+
+/* Waits for all ranks; on the first that fails, or a signal, ends the others. Number of ranks that failed. */
+static int64_t wait_ranks(const struct demo_options *options, struct board *board, pid_t *pids)
+{
+    int64_t failed = 0;
+    int64_t left = 0;
+    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+        left += pids[rank] > 0;
+    }
+    while (left > 0) {
+        if (interrupted != 0) {
+            for (int64_t rank = 0; rank < options->rank_count; rank++) {
+                if (pids[rank] > 0) {
+                    (void)kill(pids[rank], SIGKILL);
+                }
+            }
+        }
+        bool any = false;
+        for (int64_t rank = 0; rank < options->rank_count; rank++) {
+            int status = 0;
+            if (pids[rank] <= 0 || waitpid(pids[rank], &status, WNOHANG) != pids[rank]) {
+                continue;
+            }
+            any = true;
+            pids[rank] = 0;
+            left--;
+            if (status != 0) {
+                failed++;
+                const char *text = board->ranks[rank].error;
+                (void)fprintf(stderr, "\nepx-demo: rank %lld failed: %s\n", (long long)rank,
+                              text[0] != '\0' ? text : "its process was ended by a signal");
+            }
+        }
+        if (!options->quiet) {
+            show_progress(options, board);
+        }
+        if (!any) {
+            (void)usleep(20000);
+        }
+    }
+    return failed;
+}
+
+static int judge(const struct demo_options *options, const struct board *board)
+{
+    struct verdict verdict;
+    if (verify_world(options, board, options->quiet ? NULL : check_progress, &verdict) != 0) {
+        return 1;
+    }
+    if (!options->quiet) {
+        if (isatty(STDERR_FILENO)) {
+            (void)fprintf(stderr, "\r\033[K");
+        }
+        report_print(options, board);
+    }
+    bool right = verdict.ranks_right == options->rank_count;
+    (void)printf("verified: %lld/%lld ranks, %lld wrong elements (of %lld)\n", (long long)verdict.ranks_right,
+                 (long long)options->rank_count, (long long)verdict.wrong_elements,
+                 (long long)verdict.checked_elements);
+    if (verdict.wrong_dispatches != 0) {
+        (void)printf("wrong dispatch on %lld ranks\n", (long long)verdict.wrong_dispatches);
+    }
+    if (verdict.rounds_that_differ != 0) {
+        (void)printf("%lld rounds differ from the first\n", (long long)verdict.rounds_that_differ);
+    }
+    return right ? 0 : 1;
+}
+
+static void print_title(const struct demo_options *options)
+{
+    (void)printf("epx demo: %lld servers x %lld ranks, %lld tokens of %lld %s a rank, %lld of %lld experts a token\n"
+                 "rows %s%s, return %s, %s exchange, %lld shared ranks, feed-forward %lld wide, seed %llu\n",
+                 (long long)options->servers, (long long)options->ranks_per_server, (long long)options->tokens,
+                 (long long)options->hidden, options->fp16 ? "fp16" : "bf16", (long long)options->topk,
+                 (long long)options->experts, options->int8_rows ? "int8" : "plain",
+                 options->smooth ? " with smooth scales" : "", options->int8_return ? "int8" : "plain",
+                 options->two_level ? "two-level" : "full-mesh", (long long)options->shared_ranks,
+                 (long long)options->ffn, (unsigned long long)options->seed);
+    (void)fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    struct demo_options options;
+    struct board board;
+    demo_options_read(&options, argc, argv);
+    if (board_create(&options, &board) != 0) {
+        (void)fprintf(stderr, "epx-demo: cannot map the shared board: %s\n", strerror(errno));
+        return 1;
+    }
+    pid_t *pids = calloc((size_t)options.rank_count, sizeof *pids);
+    if (pids == NULL || write_table(&options) != 0) {
+        return 1;
+    }
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    if (!options.quiet) {
+        print_title(&options);
+    }
+    if (start_ranks(&options, &board, pids) != 0) {
+        interrupted = SIGTERM;
+    }
+    int64_t failed = wait_ranks(&options, &board, pids);
+    (void)unlink(table_path);
+    int result = failed == 0 && interrupted == 0 ? judge(&options, &board) : 1;
+    if (failed != 0) {
+        (void)fprintf(stderr, "epx-demo: %lld of %lld ranks failed\n", (long long)failed,
+                      (long long)options.rank_count);
+    }
+    free(pids);
+    board_destroy(&board);
+    return fflush(stdout) == 0 ? result : 1;
+}

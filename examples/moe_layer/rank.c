@@ -1,0 +1,229 @@
+#include "rank.h"
+
+#include "epx/epx.h"
+#include "layer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct rank_state {
+    const struct demo_options *options;
+    struct board *board;
+    int64_t rank;
+    int64_t local_experts;
+    int64_t recv_row_max;
+    struct epx_communicator *comm;
+    struct epx_plan *plan;
+    struct layer_expert **experts;
+    float *scratch;
+    float *smooth_scales;
+    struct epx_dispatch_args dispatch;
+    struct epx_combine_args combine;
+    uint16_t *expert_out;
+    uint16_t *first_x;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int give_up(struct rank_state *state, const char *what, const char *why)
+{
+    struct board_rank *mine = &state->board->ranks[state->rank];
+    (void)snprintf(mine->error, sizeof mine->error, "%s: %s", what, why);
+    return 1;
+}
+
+static int join(struct rank_state *state, const char *table_path)
+{
+    const struct demo_options *options = state->options;
+    struct epx_comm_config config = EPX_COMM_CONFIG_INIT;
+    config.join_timeout_ms = options->timeout_s * 1000;
+    config.op_timeout_ms = options->timeout_s * 1000;
+    if (epx_comm_create_from_table(table_path, (uint32_t)state->rank, &config, &state->comm) != EPX_OK) {
+        return give_up(state, "communicator", epx_last_error());
+    }
+    struct epx_moe_config moe = EPX_MOE_CONFIG_INIT;
+    moe.expert_count = options->experts;
+    moe.hidden_elems = options->hidden;
+    moe.topk = options->topk;
+    moe.shared_rank_count = options->shared_ranks;
+    moe.dtype = options->fp16 ? EPX_FP16 : EPX_BF16;
+    moe.quantization = options->int8_rows ? EPX_ROWS_INT8 : EPX_ROWS_PLAIN;
+    moe.return_quantization = options->int8_return ? EPX_RETURN_INT8 : EPX_RETURN_PLAIN;
+    moe.exchange = options->two_level ? EPX_EXCHANGE_TWO_LEVEL : EPX_EXCHANGE_FULL_MESH;
+    moe.token_max = options->tokens;
+    moe.smooth_scales = options->smooth ? 1 : 0;
+    if (epx_plan_create(state->comm, &moe, &state->plan) != EPX_OK) {
+        return give_up(state, "plan", epx_last_error());
+    }
+    state->local_experts = epx_plan_local_expert_count(state->plan);
+    state->recv_row_max = epx_plan_recv_row_max(state->plan);
+    atomic_store(&state->board->ranks[state->rank].joined, 1);
+    return 0;
+}
+
+/* Peer-visible memory for `count` elements; null after an error. */
+static void *allocate(int64_t count, size_t elem_bytes)
+{
+    void *memory = NULL;
+    return epx_memory_alloc((size_t)count * elem_bytes, &memory) == EPX_OK ? memory : NULL;
+}
+
+static int prepare_tensors(struct rank_state *state)
+{
+    const struct demo_options *options = state->options;
+    int64_t elems = options->tokens * options->hidden;
+    int64_t copies = options->tokens * options->topk;
+    int64_t blocks = options->rank_count * state->local_experts;
+    uint16_t *x = allocate(elems, sizeof *x);
+    int32_t *ids = allocate(copies, sizeof *ids);
+    float *weights = allocate(copies, sizeof *weights);
+    state->dispatch = (struct epx_dispatch_args)EPX_DISPATCH_ARGS_INIT;
+    state->dispatch.token_count = options->tokens;
+    state->dispatch.x = x;
+    state->dispatch.expert_ids = ids;
+    state->dispatch.expert_scales = weights;
+    state->dispatch.smooth_scales = state->smooth_scales;
+    state->dispatch.expand_x = allocate(state->recv_row_max * options->hidden, options->int8_rows ? 1 : 2);
+    state->dispatch.dynamic_scales = allocate(state->recv_row_max, sizeof(float));
+    state->dispatch.expand_idx = allocate(copies, sizeof(int32_t));
+    state->dispatch.expert_token_nums = allocate(state->local_experts, sizeof(int64_t));
+    state->dispatch.ep_recv_counts = allocate(blocks, sizeof(int32_t));
+    state->dispatch.expand_scales = allocate(state->recv_row_max, sizeof(float));
+    state->expert_out = allocate(state->recv_row_max * options->hidden, sizeof(uint16_t));
+    state->combine = (struct epx_combine_args)EPX_COMBINE_ARGS_INIT;
+    state->combine.token_count = options->tokens;
+    state->combine.expand_x = state->expert_out;
+    state->combine.expert_ids = ids;
+    state->combine.expand_idx = state->dispatch.expand_idx;
+    state->combine.ep_send_counts = state->dispatch.ep_recv_counts;
+    state->combine.expert_scales = weights;
+    state->combine.x = allocate(elems, sizeof(uint16_t));
+    state->first_x = malloc((size_t)elems * sizeof(uint16_t) + 1);
+    if (state->combine.x == NULL || state->expert_out == NULL || state->first_x == NULL || x == NULL || ids == NULL ||
+        weights == NULL) {
+        return give_up(state, "tensors", epx_last_error());
+    }
+    layer_make_inputs(options, state->rank, x, ids, weights);
+    return 0;
+}
+
+static int prepare_experts(struct rank_state *state)
+{
+    const struct demo_options *options = state->options;
+    bool shared = state->rank < options->shared_ranks;
+    int64_t first = shared ? LAYER_SHARED_EXPERT : (state->rank - options->shared_ranks) * state->local_experts;
+    state->scratch = malloc(layer_scratch_elems(options, state->recv_row_max) * sizeof(float) + 1);
+    state->experts = calloc((size_t)state->local_experts, sizeof *state->experts);
+    if (state->scratch == NULL || state->experts == NULL) {
+        return give_up(state, "experts", "out of memory");
+    }
+    for (int64_t local = 0; local < state->local_experts; local++) {
+        state->experts[local] = layer_expert_create(options);
+        if (state->experts[local] == NULL) {
+            return give_up(state, "experts", "out of memory");
+        }
+        layer_expert_make(options, first + local, state->experts[local]);
+    }
+    if (options->smooth) {
+        int64_t rows = options->experts + (options->shared_ranks > 0 ? 1 : 0);
+        state->smooth_scales = malloc((size_t)(rows * options->hidden) * sizeof(float));
+        if (state->smooth_scales == NULL) {
+            return give_up(state, "smooth scales", "out of memory");
+        }
+        layer_make_smooth_scales(options, rows, state->smooth_scales);
+    }
+    return 0;
+}
+
+static void run_experts(struct rank_state *state)
+{
+    const struct demo_options *options = state->options;
+    size_t in_elem_bytes = options->int8_rows ? 1 : 2;
+    int64_t row = 0;
+    for (int64_t local = 0; local < state->local_experts; local++) {
+        int64_t rows = state->dispatch.expert_token_nums[local];
+        const char *in = (const char *)state->dispatch.expand_x + (size_t)(row * options->hidden) * in_elem_bytes;
+        layer_expert_run(options, state->experts[local], rows, in, state->dispatch.dynamic_scales + row,
+                         state->expert_out + row * options->hidden, state->scratch);
+        row += rows;
+    }
+}
+
+static int run_round(struct rank_state *state, int64_t round)
+{
+    uint64_t *phase_ns = board_phase_ns(state->options, state->board, state->rank, round);
+    uint64_t start = now_ns();
+    if (epx_dispatch(state->plan, &state->dispatch) != EPX_OK) {
+        return give_up(state, "dispatch", epx_last_error());
+    }
+    uint64_t dispatched = now_ns();
+    run_experts(state);
+    uint64_t computed = now_ns();
+    if (epx_combine(state->plan, &state->combine) != EPX_OK) {
+        return give_up(state, "combine", epx_last_error());
+    }
+    phase_ns[BOARD_DISPATCH] = dispatched - start;
+    phase_ns[BOARD_EXPERTS] = computed - dispatched;
+    phase_ns[BOARD_COMBINE] = now_ns() - computed;
+    return 0;
+}
+
+static void publish(struct rank_state *state)
+{
+    const struct demo_options *options = state->options;
+    struct board_rank *mine = &state->board->ranks[state->rank];
+    int64_t blocks = options->rank_count * state->local_experts;
+    struct epx_stats stats = {.struct_bytes = sizeof stats};
+    (void)epx_plan_stats(state->plan, &stats);
+    mine->rows = state->dispatch.ep_recv_counts[blocks - 1];
+    mine->dispatch_bytes = stats.dispatch_bytes_read;
+    mine->combine_bytes = stats.combine_bytes_read;
+    size_t row_bytes = (size_t)options->hidden * (options->int8_rows ? 1 : 2);
+    mine->expand_x_hash = board_hash(BOARD_HASH_START, state->dispatch.expand_x, (size_t)mine->rows * row_bytes);
+    if (options->int8_rows) {
+        mine->expand_x_hash =
+            board_hash(mine->expand_x_hash, state->dispatch.dynamic_scales, (size_t)mine->rows * sizeof(float));
+    }
+    memcpy(board_expert_rows(state->board, state->rank), state->dispatch.expert_token_nums,
+           (size_t)state->local_experts * sizeof(int64_t));
+    memcpy(board_recv_counts(options, state->board, state->rank), state->dispatch.ep_recv_counts,
+           (size_t)blocks * sizeof(int32_t));
+    memcpy(board_x(options, state->board, state->rank), state->combine.x,
+           (size_t)(options->tokens * options->hidden) * sizeof(uint16_t));
+    mine->finished = 1;
+}
+
+int rank_run(const struct demo_options *options, const char *table_path, int64_t rank, struct board *board)
+{
+    struct rank_state state = {.options = options, .board = board, .rank = rank};
+    if (join(&state, table_path) != 0 || prepare_experts(&state) != 0 || prepare_tensors(&state) != 0) {
+        return 1;
+    }
+    if (options->show_plan && rank == 0) {
+        epx_plan_print(state.plan, stdout);
+        (void)fflush(stdout);
+    }
+    struct board_rank *mine = &board->ranks[rank];
+    size_t x_bytes = (size_t)(options->tokens * options->hidden) * sizeof(uint16_t);
+    for (int64_t round = 0; round < options->rounds; round++) {
+        if (run_round(&state, round) != 0) {
+            return 1;
+        }
+        if (round == 0) {
+            memcpy(state.first_x, state.combine.x, x_bytes);
+        } else if (memcmp(state.first_x, state.combine.x, x_bytes) != 0) {
+            mine->rounds_that_differ++;
+        }
+        atomic_store(&mine->rounds_done, round + 1);
+    }
+    publish(&state);
+    epx_plan_destroy(state.plan);
+    return epx_comm_destroy(state.comm) == EPX_OK ? 0 : give_up(&state, "destroy", epx_last_error());
+}

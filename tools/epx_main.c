@@ -1,0 +1,43 @@
+/*
+ * The `epx` command.
+ *   epx info      version, processor, options with value, source and meaning
+ *   epx version
+ */
+#include "epx/epx.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int print_usage(FILE *out, int exit_code)
+{
+    (void)fprintf(out, "usage: epx COMMAND\n"
+                       "  info       version and every option: value, source, allowed values, meaning\n"
+                       "  version    version alone\n");
+    return exit_code;
+}
+
+static int finish(void)
+{
+    return fflush(stdout) == 0 && ferror(stdout) == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        return print_usage(stdout, 0);
+    }
+    if (argc != 2) {
+        return print_usage(stderr, 2);
+    }
+    if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
+        (void)printf("epx %s\n", epx_version());
+        return finish();
+    }
+    if (strcmp(argv[1], "info") == 0) {
+        (void)printf("epx %s\n\n", epx_version());
+        epx_options_print(stdout);
+        return finish();
+    }
+    (void)fprintf(stderr, "epx: unknown command '%s'\n", argv[1]);
+    return print_usage(stderr, 2);
+}
