@@ -110,10 +110,10 @@ ACLNN_API aclnnStatus aclnnMoeDistributeDispatchGetWorkspaceSize(
 /*
  * Second phase of the dispatch: queues the exchange on a stream.
  *
- * workspace, workspaceSize: as the first phase said; null with 0. stream: null means the current context's default one.
+ * workspace, workspaceSize: not used, may be null and 0. stream: null means the current context's default one.
  * dtype, rows valid on return: none here; see the first phase.
  * Errors:
- *   161001  workspace is null while the first phase asked for one
+ *   161002  executor was made for another operator, and is not used up by this call
  *   561103  executor is null, is none, or was used up
  *   361001  stream is none, or its communicator was destroyed; no memory
  * Owner: executor is used up, with success or not, unless it was made repeatable.

@@ -4,7 +4,7 @@
  */
 #include "reference/reference_internal.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 struct tail {
     const struct ref_shape *shape;
@@ -61,36 +61,34 @@ static void write_inner_counts(struct tail *tail)
     }
 }
 
-/* K ascending entries of one token, -1 where it has fewer copies on this server. */
+static int compare(const void *left, const void *right)
+{
+    int64_t a = *(const int64_t *)left;
+    int64_t b = *(const int64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* K ascending entries of one token, -1 where it has fewer copies on this server. Entries of two experts are equal when
+ * one has gBs copies or more: both are kept. */
 static void write_inner_offsets_of_token(struct tail *tail, const struct ref_tokens *source, int64_t token,
                                          int64_t base)
 {
     int64_t topk = tail->shape->topk;
     int64_t own_server = ref_server_of(tail->shape, tail->rank);
-    int64_t written = 0;
-    int64_t last = -1;
-    while (written < topk) {
-        int64_t smallest = INT64_MAX;
-        for (int64_t j = token * topk; j < (token + 1) * topk; j++) {
-            int64_t expert = source->expert_ids[j];
-            if (server_of_expert(tail, expert) != own_server) {
-                continue;
-            }
-            int64_t entry =
+    int64_t *entries = ref_alloc(topk, sizeof *entries);
+    int64_t count = 0;
+    for (int64_t j = token * topk; j < (token + 1) * topk; j++) {
+        int64_t expert = source->expert_ids[j];
+        if (server_of_expert(tail, expert) == own_server) {
+            entries[count++] =
                 ref_occurrence(source->expert_ids, j) + ref_index_in_server(tail->shape, expert) * tail->global_tokens;
-            if (entry > last && entry < smallest) {
-                smallest = entry;
-            }
         }
-        if (smallest == INT64_MAX) {
-            break;
-        }
-        put(tail, base + 4 * written++, smallest, 4);
-        last = smallest;
     }
-    while (written < topk) {
-        put(tail, base + 4 * written++, -1, 4);
+    qsort(entries, (size_t)count, sizeof *entries, compare);
+    for (int64_t i = 0; i < topk; i++) {
+        put(tail, base + 4 * i, i < count ? entries[i] : -1, 4);
     }
+    free(entries);
 }
 
 static void write_inner_offsets(struct tail *tail, int64_t region)

@@ -17,7 +17,8 @@ static int64_t max_of(int64_t a, int64_t b)
 }
 
 static const char *const fault_names[WORLD_FAULT_COUNT] = {
-    "none", "dispatch-id", "dispatch-capacity", "combine-id", "combine-slot", "combine-rows", "combine-counts",
+    "none",         "dispatch-id",    "dispatch-capacity", "combine-id", "combine-slot",
+    "combine-rows", "combine-counts", "combine-shared",    "combine-tp",
 };
 
 const char *world_fault_name(enum world_fault fault)
@@ -244,6 +245,24 @@ static void draw_returns(struct world *world, struct random_source *random, int6
     };
 }
 
+/* Moves the end of a shared rank's own rows, or of a source's, by one row. */
+static void spoil_shared_counts(const struct world *world, struct random_source *random)
+{
+    const struct ref_shape *shape = &world->shape;
+    if (shape->shared_rank_count == 0) {
+        return;
+    }
+    int64_t group = random_between(random, 0, shape->tp_count - 1);
+    int64_t victim = group * shape->rank_count + random_between(random, 0, shape->shared_rank_count - 1);
+    int64_t block = random_between(random, shape->shared_rank_count - 1, shape->rank_count - 2);
+    int32_t *counts = (int32_t *)(uintptr_t)world->returns[victim].ep_send_counts;
+    if (counts[block] < counts[block + 1]) {
+        counts[block]++;
+    } else if (counts[block] > (block == 0 ? 0 : counts[block - 1])) {
+        counts[block]--;
+    }
+}
+
 static void spoil_returns(struct world *world, struct random_source *random)
 {
     int64_t victim = rank_with_tokens(world, random);
@@ -275,6 +294,13 @@ static void spoil_returns(struct world *world, struct random_source *random)
         if (own_blocks > 1) {
             int64_t block = random_between(random, 1, own_blocks - 1);
             counts[block] = counts[block - 1] - 1;
+        }
+        break;
+    case WORLD_FAULT_COMBINE_SHARED: spoil_shared_counts(world, random); break;
+    case WORLD_FAULT_COMBINE_TP:
+        if (rank->tp_send_counts != NULL) {
+            int32_t *tp_counts = (int32_t *)(uintptr_t)rank->tp_send_counts;
+            tp_counts[random_between(random, 0, 1)] += random_percent(random, 50) ? 1 : -1;
         }
         break;
     default: break;

@@ -19,6 +19,8 @@ enum world_fault {
     WORLD_FAULT_COMBINE_SLOT,   /* expand_idx outside its block */
     WORLD_FAULT_COMBINE_ROWS,   /* the counts name more rows than expand_x has */
     WORLD_FAULT_COMBINE_COUNTS, /* a running total below the one before */
+    WORLD_FAULT_COMBINE_SHARED, /* totals of a shared rank that rise, and give a source not its rows */
+    WORLD_FAULT_COMBINE_TP,     /* tp_send_counts that are not the totals' */
     WORLD_FAULT_COUNT,
 };
 
