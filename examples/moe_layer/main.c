@@ -110,7 +110,37 @@ static int start_ranks(const struct demo_options *options, struct board *board, 
     return 0;
 }
 
-/* Waits for all ranks; on the first that fails, or a signal, ends the others. Number of ranks that failed. */
+static void end_ranks(const struct demo_options *options, const pid_t *pids)
+{
+    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+        if (pids[rank] > 0) {
+            (void)kill(pids[rank], SIGKILL);
+        }
+    }
+}
+
+/* Collects the ranks that have ended; says why one failed. Number of ranks collected. */
+static int64_t collect_ranks(const struct demo_options *options, struct board *board, pid_t *pids, int64_t *failed)
+{
+    int64_t collected = 0;
+    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+        int status = 0;
+        if (pids[rank] <= 0 || waitpid(pids[rank], &status, WNOHANG) != pids[rank]) {
+            continue;
+        }
+        pids[rank] = 0;
+        collected++;
+        if (status != 0) {
+            const char *text = board->ranks[rank].error;
+            (*failed)++;
+            (void)fprintf(stderr, "\nepx-demo: rank %lld failed: %s\n", (long long)rank,
+                          text[0] != '\0' ? text : "its process was ended by a signal");
+        }
+    }
+    return collected;
+}
+
+/* Waits for all ranks; a signal ends them. Number of ranks that failed. */
 static int64_t wait_ranks(const struct demo_options *options, struct board *board, pid_t *pids)
 {
     int64_t failed = 0;
@@ -120,32 +150,14 @@ static int64_t wait_ranks(const struct demo_options *options, struct board *boar
     }
     while (left > 0) {
         if (interrupted != 0) {
-            for (int64_t rank = 0; rank < options->rank_count; rank++) {
-                if (pids[rank] > 0) {
-                    (void)kill(pids[rank], SIGKILL);
-                }
-            }
+            end_ranks(options, pids);
         }
-        bool any = false;
-        for (int64_t rank = 0; rank < options->rank_count; rank++) {
-            int status = 0;
-            if (pids[rank] <= 0 || waitpid(pids[rank], &status, WNOHANG) != pids[rank]) {
-                continue;
-            }
-            any = true;
-            pids[rank] = 0;
-            left--;
-            if (status != 0) {
-                failed++;
-                const char *text = board->ranks[rank].error;
-                (void)fprintf(stderr, "\nepx-demo: rank %lld failed: %s\n", (long long)rank,
-                              text[0] != '\0' ? text : "its process was ended by a signal");
-            }
-        }
+        int64_t collected = collect_ranks(options, board, pids, &failed);
+        left -= collected;
         if (!options->quiet) {
             show_progress(options, board);
         }
-        if (!any) {
+        if (collected == 0) {
             (void)usleep(20000);
         }
     }
@@ -201,6 +213,8 @@ int main(int argc, char **argv)
     }
     pid_t *pids = calloc((size_t)options.rank_count, sizeof *pids);
     if (pids == NULL || write_table(&options) != 0) {
+        free(pids);
+        board_destroy(&board);
         return 1;
     }
     struct sigaction action = {.sa_handler = on_signal};

@@ -200,30 +200,49 @@ static void publish(struct rank_state *state)
     mine->finished = 1;
 }
 
-int rank_run(const struct demo_options *options, const char *table_path, int64_t rank, struct board *board)
+static void state_fini(struct rank_state *state)
 {
-    struct rank_state state = {.options = options, .board = board, .rank = rank};
-    if (join(&state, table_path) != 0 || prepare_experts(&state) != 0 || prepare_tensors(&state) != 0) {
-        return 1;
+    for (int64_t local = 0; state->experts != NULL && local < state->local_experts; local++) {
+        layer_expert_destroy(state->experts[local]);
     }
-    if (options->show_plan && rank == 0) {
-        epx_plan_print(state.plan, stdout);
-        (void)fflush(stdout);
-    }
-    struct board_rank *mine = &board->ranks[rank];
+    free(state->experts);
+    free(state->scratch);
+    free(state->smooth_scales);
+    free(state->first_x);
+}
+
+static int run_all_rounds(struct rank_state *state)
+{
+    const struct demo_options *options = state->options;
+    struct board_rank *mine = &state->board->ranks[state->rank];
     size_t x_bytes = (size_t)(options->tokens * options->hidden) * sizeof(uint16_t);
     for (int64_t round = 0; round < options->rounds; round++) {
-        if (run_round(&state, round) != 0) {
+        if (run_round(state, round) != 0) {
             return 1;
         }
         if (round == 0) {
-            memcpy(state.first_x, state.combine.x, x_bytes);
-        } else if (memcmp(state.first_x, state.combine.x, x_bytes) != 0) {
+            memcpy(state->first_x, state->combine.x, x_bytes);
+        } else if (memcmp(state->first_x, state->combine.x, x_bytes) != 0) {
             mine->rounds_that_differ++;
         }
         atomic_store(&mine->rounds_done, round + 1);
     }
-    publish(&state);
-    epx_plan_destroy(state.plan);
-    return epx_comm_destroy(state.comm) == EPX_OK ? 0 : give_up(&state, "destroy", epx_last_error());
+    publish(state);
+    epx_plan_destroy(state->plan);
+    return epx_comm_destroy(state->comm) == EPX_OK ? 0 : give_up(state, "destroy", epx_last_error());
+}
+
+int rank_run(const struct demo_options *options, const char *table_path, int64_t rank, struct board *board)
+{
+    struct rank_state state = {.options = options, .board = board, .rank = rank};
+    int result = join(&state, table_path) != 0 || prepare_experts(&state) != 0 || prepare_tensors(&state) != 0;
+    if (result == 0) {
+        if (options->show_plan && rank == 0) {
+            epx_plan_print(state.plan, stdout);
+            (void)fflush(stdout);
+        }
+        result = run_all_rounds(&state);
+    }
+    state_fini(&state);
+    return result;
 }

@@ -83,8 +83,9 @@ static void print_times(const struct demo_options *options, const struct board *
                 slowest[round] = spent > slowest[round] ? spent : slowest[round];
             }
         }
+        size_t middle = (size_t)options->rounds / 2;
         qsort(slowest, (size_t)options->rounds, sizeof *slowest, compare_u64);
-        (void)printf(" %-9s %9.0f %9.0f %9.0f\n", names[phase], (double)slowest[options->rounds / 2] / 1e3,
+        (void)printf(" %-9s %9.0f %9.0f %9.0f\n", names[phase], (double)slowest[middle] / 1e3,
                      (double)slowest[0] / 1e3, (double)slowest[options->rounds - 1] / 1e3);
     }
     free(slowest);

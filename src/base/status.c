@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef epx_fail
+#undef epx_fail_errno
+
 static _Thread_local char error_text[EPX_ERROR_TEXT_BYTES];
 
 enum epx_status epx_fail(enum epx_status status, const char *format, ...)

@@ -22,6 +22,12 @@ enum epx_status epx_fail(enum epx_status status, const char *format, ...) EPX_PR
 /* Same, with the name and text of `error_number` (an errno value) at the end. */
 enum epx_status epx_fail_errno(enum epx_status status, int error_number, const char *format, ...) EPX_PRINTF(3, 4);
 
+#ifdef __clang_analyzer__
+/* Lets the analyzer see that the status given is the status returned. */
+#define epx_fail(status, ...)              ((void)epx_fail((status), __VA_ARGS__), (status))
+#define epx_fail_errno(status, error, ...) ((void)epx_fail_errno((status), (error), __VA_ARGS__), (status))
+#endif
+
 /* Text of the calling thread's last failure, "" when none. Valid until the thread's next failure. */
 const char *epx_error_text(void);
 

@@ -1,5 +1,6 @@
 #include "cann/collective.h"
 
+#include "base/log.h"
 #include "cann/acl_state.h"
 #include "cann/hccl_state.h"
 #include "runtime/stream.h"
@@ -51,12 +52,12 @@ static void launch_abandon(struct epx_cann_launch *launch, enum epx_status statu
 {
     char kept[EPX_ERROR_TEXT_BYTES];
     snprintf(kept, sizeof kept, "%s", text);
-    enum epx_status ignored = epx_comm_abort(launch->comm, status, kept);
+    enum epx_status first = epx_comm_abort(launch->comm, status, kept);
     if (launch->tp_comm) {
-        ignored = epx_comm_abort(launch->tp_comm, status, kept);
+        first = epx_comm_abort(launch->tp_comm, first, kept);
     }
-    ignored = launch_run(launch);
-    (void)ignored;
+    first = launch_run(launch);
+    epx_log(EPX_LOG_DEBUG, "an abandoned operation ended with status %d", (int)first);
     epx_error_text_set(kept);
 }
 

@@ -33,7 +33,7 @@ static HcclResult begin(HcclComm comm, const void *out, const char *out_name, st
 
 HcclResult epx_cann_HcclGetCommName(HcclComm comm, char *commName)
 {
-    struct epx_hccl_entry entry;
+    struct epx_hccl_entry entry = {0};
     HcclResult result = begin(comm, commName, "commName", &entry);
     if (result == HCCL_SUCCESS) {
         const char *name = epx_comm_name(entry.comm);
@@ -45,7 +45,7 @@ HcclResult epx_cann_HcclGetCommName(HcclComm comm, char *commName)
 
 HcclResult epx_cann_HcclGetRankId(HcclComm comm, uint32_t *rank)
 {
-    struct epx_hccl_entry entry;
+    struct epx_hccl_entry entry = {0};
     HcclResult result = begin(comm, rank, "rank", &entry);
     if (result == HCCL_SUCCESS) {
         *rank = epx_comm_rank(entry.comm);
@@ -56,7 +56,7 @@ HcclResult epx_cann_HcclGetRankId(HcclComm comm, uint32_t *rank)
 
 HcclResult epx_cann_HcclGetRankSize(HcclComm comm, uint32_t *rankSize)
 {
-    struct epx_hccl_entry entry;
+    struct epx_hccl_entry entry = {0};
     HcclResult result = begin(comm, rankSize, "rankSize", &entry);
     if (result == HCCL_SUCCESS) {
         *rankSize = epx_comm_rank_count(entry.comm);
@@ -67,7 +67,7 @@ HcclResult epx_cann_HcclGetRankSize(HcclComm comm, uint32_t *rankSize)
 
 HcclResult epx_cann_HcclGetCommAsyncError(HcclComm comm, HcclResult *asyncError)
 {
-    struct epx_hccl_entry entry;
+    struct epx_hccl_entry entry = {0};
     HcclResult result = begin(comm, asyncError, "asyncError", &entry);
     if (result == HCCL_SUCCESS) {
         *asyncError = epx_cann_hccl_result(epx_comm_failure(entry.comm));
@@ -78,7 +78,7 @@ HcclResult epx_cann_HcclGetCommAsyncError(HcclComm comm, HcclResult *asyncError)
 
 HcclResult epx_cann_HcclCommGetStatus(HcclComm comm, HcclCommStatus *status)
 {
-    struct epx_hccl_entry entry;
+    struct epx_hccl_entry entry = {0};
     HcclResult result = begin(comm, status, "status", &entry);
     if (result == HCCL_SUCCESS) {
         *status = epx_comm_failure(entry.comm) == EPX_OK ? HCCL_COMM_STATUS_READY : HCCL_COMM_STATUS_INVALID;
@@ -175,7 +175,7 @@ static enum epx_status barrier_queue(const struct epx_hccl_entry *entry, aclrtSt
 
 HcclResult epx_cann_HcclBarrier(HcclComm comm, aclrtStream stream)
 {
-    struct epx_hccl_entry entry;
+    struct epx_hccl_entry entry = {0};
     bool taken = false;
     HcclResult result = begin(comm, stream, "stream", &entry);
     if (result != HCCL_SUCCESS) {

@@ -1,6 +1,7 @@
 /*
  * HcclCommInitAll: all ranks of a world in one process, each joined by a thread of its own.
  */
+#include "base/thread.h"
 #include "cann/acl_state.h"
 #include "cann/exports_acl.h"
 #include "cann/exports_hccl.h"
@@ -52,8 +53,9 @@ static void *rank_thread(void *context)
     return NULL;
 }
 
-/* The library's threads take no signals: the mask is inherited. Returns how many were started. */
-static uint32_t start_threads(struct one_rank *ranks, uint32_t rank_count)
+/* The library's threads take no signals: the mask is inherited. Returns how many were started; *error says why not all.
+ */
+static uint32_t start_threads(struct one_rank *ranks, uint32_t rank_count, int *error)
 {
     sigset_t all_signals;
     sigset_t before;
@@ -63,9 +65,10 @@ static uint32_t start_threads(struct one_rank *ranks, uint32_t rank_count)
     pthread_sigmask(SIG_SETMASK, &all_signals, &before);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, CREATE_STACK_BYTES);
-    while (started < rank_count &&
-           pthread_create(&ranks[started].thread, &attributes, rank_thread, &ranks[started]) == 0) {
-        started++;
+    *error = 0;
+    while (started < rank_count && *error == 0) {
+        *error = pthread_create(&ranks[started].thread, &attributes, rank_thread, &ranks[started]);
+        started += *error == 0;
     }
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -86,15 +89,16 @@ static enum epx_status first_failure(const struct one_rank *ranks, uint32_t rank
 static enum epx_status join_all(struct all_ranks *all, struct one_rank *ranks)
 {
     pthread_mutex_lock(&all->gate);
-    const uint32_t started = start_threads(ranks, all->rank_count);
+    int error;
+    const uint32_t started = start_threads(ranks, all->rank_count, &error);
     all->cancelled = started < all->rank_count;
     pthread_mutex_unlock(&all->gate);
     for (uint32_t i = 0; i < started; i++) {
         pthread_join(ranks[i].thread, NULL);
     }
     if (all->cancelled) {
-        return epx_fail(EPX_ERR_SYSTEM, "only %" PRIu32 " of %" PRIu32 " threads could be started", started,
-                        all->rank_count);
+        return epx_fail_errno(epx_status_of_thread_error(error), error,
+                              "only %" PRIu32 " of %" PRIu32 " threads could be started", started, all->rank_count);
     }
     enum epx_status status = first_failure(ranks, all->rank_count);
     for (uint32_t i = 0; status != EPX_OK && i < all->rank_count; i++) {

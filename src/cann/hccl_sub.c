@@ -55,7 +55,7 @@ static enum epx_status sub_check(const struct epx_hccl_entry *parent, const stru
 /* Equal shares of consecutive ranks in each of the parent's servers have a size; others have 0. */
 static uint32_t sub_server_rank_count(const struct sub_request *sub, uint32_t parent_size)
 {
-    uint32_t size = 0;
+    uint32_t size = 1; /* rank 0 of the list is on its own server */
     if (parent_size == 0) {
         return 0;
     }

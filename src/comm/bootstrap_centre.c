@@ -1,6 +1,7 @@
 #include "comm/bootstrap_centre.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "comm/bootstrap_limit.h"
 #include "comm/bootstrap_star.h"
 
@@ -83,6 +84,8 @@ static void read_guest(struct epx_boot_centre *centre, struct epx_boot_guest *gu
         epx_boot_packet_close(&packet);
     } else if (result == 0) {
         epx_boot_guest_drop(centre, guest);
+    } else if (result == -EMFILE) {
+        epx_boot_gather_exhausted(centre, -result);
     } else if (result != -EAGAIN) {
         epx_boot_guest_violate(centre, guest,
                                result == -EBADMSG ? "not a message of this protocol" : strerrordesc_np(-result));
@@ -111,18 +114,30 @@ static int drop_silent(struct epx_boot_centre *centre)
 static void wait_for_events(struct epx_boot_centre *centre, int timeout_ms)
 {
     struct pollfd *polls = centre->polls;
+    nfds_t count = 2;
     polls[0] = (struct pollfd){.fd = centre->stop_fd, .events = POLLIN};
     polls[1] =
         (struct pollfd){.fd = epx_boot_gather_free_place(centre) != NULL ? centre->listener : -1, .events = POLLIN};
+    /* Only what is there: poll refuses more entries than there may be descriptors. */
     for (uint32_t g = 0; g < centre->capacity; g++) {
-        polls[2 + g] = (struct pollfd){.fd = centre->guests[g].fd, .events = POLLIN};
+        centre->guests[g].poll = 0;
+        if (centre->guests[g].fd >= 0) {
+            centre->guests[g].poll = (uint32_t)count;
+            polls[count++] = (struct pollfd){.fd = centre->guests[g].fd, .events = POLLIN};
+        }
     }
     if (centre->kernel_refuses && (timeout_ms < 0 || timeout_ms > IN_FLIGHT_RETRY_MS)) {
         timeout_ms = IN_FLIGHT_RETRY_MS;
     }
-    if (poll(polls, 2 + (nfds_t)centre->capacity, timeout_ms) < 0) {
-        for (uint32_t p = 0; p < 2 + centre->capacity; p++) {
+    if (poll(polls, count, timeout_ms) < 0) {
+        int error = errno;
+        for (nfds_t p = 0; p < count; p++) {
             polls[p].revents = 0;
+        }
+        if (error != EINTR) {
+            epx_boot_guests_fail(centre,
+                                 epx_fail_errno(EPX_ERR_SYSTEM, error, "%s: rank %u cannot watch %u connections",
+                                                centre->request->what, centre->request->rank, (unsigned)count));
         }
     }
 }
@@ -132,8 +147,9 @@ static void wait_for_events(struct epx_boot_centre *centre, int timeout_ms)
 static void handle_events(struct epx_boot_centre *centre)
 {
     for (uint32_t g = 0; g < centre->capacity && !centre->over; g++) {
-        if (centre->polls[2 + g].revents != 0 && centre->guests[g].fd == centre->polls[2 + g].fd) {
-            read_guest(centre, &centre->guests[g]);
+        struct epx_boot_guest *guest = &centre->guests[g];
+        if (guest->poll != 0 && centre->polls[guest->poll].revents != 0 && guest->fd == centre->polls[guest->poll].fd) {
+            read_guest(centre, guest);
         }
     }
     if (!centre->over && centre->listener >= 0 && centre->polls[1].revents != 0) {
@@ -240,7 +256,7 @@ static enum epx_status start(struct epx_boot_centre *centre, int own_end)
     int error = start_thread(centre);
     if (error != 0) {
         centre->guests[0].fd = -1;
-        return epx_fail_errno(EPX_ERR_SYSTEM, error, "%s: pthread_create", centre->request->what);
+        return epx_fail_errno(epx_status_of_thread_error(error), error, "%s: pthread_create", centre->request->what);
     }
     return EPX_OK;
 }

@@ -62,18 +62,23 @@ void epx_boot_gather_welcome(struct epx_boot_centre *centre, struct epx_boot_gue
         .fd = fd, .pid = pid, .arena_fd = -1, .hello_deadline_ns = epx_deadline_after_ms(HELLO_TIMEOUT_MS)};
 }
 
+void epx_boot_gather_exhausted(struct epx_boot_centre *centre, int error)
+{
+    epx_boot_guests_fail(centre,
+                         epx_fail_errno(EPX_ERR_SYSTEM, error,
+                                        "%s: rank %u (pid %d) has no descriptor left for the %u ranks it gathers, "
+                                        "limit %llu (ulimit -n)",
+                                        centre->request->what, centre->request->rank, (int)getpid(),
+                                        centre->request->rank_count, (unsigned long long)epx_boot_limit_now()));
+}
+
 void epx_boot_gather_accept(struct epx_boot_centre *centre)
 {
     for (struct epx_boot_guest *place = epx_boot_gather_free_place(centre); place != NULL;
          place = epx_boot_gather_free_place(centre)) {
         int fd = epx_boot_accept(centre->listener);
         if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
-            epx_boot_guests_fail(
-                centre, epx_fail_errno(EPX_ERR_SYSTEM, -fd,
-                                       "%s: rank %u (pid %d) has no descriptor left for the %u ranks it gathers, "
-                                       "limit %llu (ulimit -n)",
-                                       centre->request->what, centre->request->rank, (int)getpid(),
-                                       centre->request->rank_count, (unsigned long long)epx_boot_limit_now()));
+            epx_boot_gather_exhausted(centre, -fd);
         }
         if (fd < 0) {
             return;

@@ -21,6 +21,7 @@ struct epx_boot_guest { /* a connection */
     bool joined;        /* has said hello and holds its rank */
     bool mapped;        /* has everything */
     bool wants;         /* `want` is to be answered */
+    uint32_t poll;      /* its place in the centre's polls, 0: none */
     uint32_t rank;
     pid_t pid;
     uint32_t in_flight; /* descriptors sent to it since its last message */
@@ -77,6 +78,8 @@ void epx_boot_guest_violate(struct epx_boot_centre *centre, struct epx_boot_gues
 struct epx_boot_guest *epx_boot_gather_free_place(struct epx_boot_centre *centre);
 void epx_boot_gather_welcome(struct epx_boot_centre *centre, struct epx_boot_guest *place, int fd);
 void epx_boot_gather_accept(struct epx_boot_centre *centre);
+/* Fails the start on every rank: the centre's process can open no more. */
+void epx_boot_gather_exhausted(struct epx_boot_centre *centre, int error);
 void epx_boot_gather_hello(struct epx_boot_centre *centre, struct epx_boot_guest *guest,
                            struct epx_boot_packet *packet);
 

@@ -63,6 +63,9 @@ struct epx_draft {
 
 /* Sets the text "rank table NAME: …" with unprintable bytes replaced, returns `status`. */
 enum epx_status epx_draft_fail(const char *name, enum epx_status status, const char *format, ...) EPX_PRINTF(3, 4);
+#ifdef __clang_analyzer__
+#define epx_draft_fail(name, status, ...) ((void)epx_draft_fail((name), (status), __VA_ARGS__), (status))
+#endif
 
 /*
  * Reads JSON text. EPX_ERR_SYNTAX, EPX_ERR_UNSUPPORTED, EPX_ERR_RANK_TABLE (an empty list, more devices than

@@ -13,6 +13,7 @@
 
 enum need { OPTIONAL, REQUIRED };
 
+#undef epx_draft_fail
 enum epx_status epx_draft_fail(const char *name, enum epx_status status, const char *format, ...)
 {
     char text[EPX_ERROR_TEXT_BYTES];
@@ -103,7 +104,7 @@ static enum epx_status read_head(struct epx_draft *draft, const json_t *root)
         return epx_draft_fail(draft->name, EPX_ERR_UNSUPPORTED,
                               "version is \"%.40s\", only \"1.0\" and \"1.2\" are supported", draft->version);
     }
-    const char *status_text;
+    const char *status_text = "";
     EPX_TRY(read_text(draft->name, root, "", "status", REQUIRED, &status_text));
     if (strcmp(status_text, "completed") != 0) {
         return epx_draft_fail(draft->name, EPX_ERR_RANK_TABLE,

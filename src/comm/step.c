@@ -103,7 +103,7 @@ static void wait_examine(struct wait *wait, uint64_t now_ns)
 static void wait_spin(struct wait *wait)
 {
     uint64_t end_ns = wait->comm->policy.spin_ns == EPX_NEVER ? EPX_NEVER : wait->since_ns + wait->comm->policy.spin_ns;
-    uint64_t now_ns = wait->since_ns;
+    uint64_t now_ns;
     do {
         for (uint32_t i = 0; i < PAUSE_COUNT; i++) {
             if (word_load(wait->comm) != wait->pending) {

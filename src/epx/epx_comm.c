@@ -2,6 +2,7 @@
 #include "base/config.h"
 #include "base/digest.h"
 #include "base/futex.h"
+#include "base/thread.h"
 #include "comm/rank_table.h"
 #include "epx/launcher.h"
 #include "epx/objects.h"
@@ -236,16 +237,18 @@ static void *local_rank_main(void *context)
     return NULL;
 }
 
-static uint32_t start_threads(struct local_rank *ranks, uint32_t rank_count)
+/* How many were started; *error says why not all. */
+static uint32_t start_threads(struct local_rank *ranks, uint32_t rank_count, int *error)
 {
     sigset_t all;
     sigset_t before;
     uint32_t started = 0;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (started < rank_count &&
-           pthread_create(&ranks[started].thread, NULL, local_rank_main, &ranks[started]) == 0) {
-        started++;
+    *error = 0;
+    while (started < rank_count && *error == 0) {
+        *error = pthread_create(&ranks[started].thread, NULL, local_rank_main, &ranks[started]);
+        started += *error == 0;
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
@@ -254,14 +257,16 @@ static uint32_t start_threads(struct local_rank *ranks, uint32_t rank_count)
 /* Runs the threads to their end; the first failure with its text. */
 static enum epx_status run_threads(struct local_rank *ranks, uint32_t rank_count, _Atomic uint32_t *go)
 {
-    uint32_t started = start_threads(ranks, rank_count);
+    int error;
+    uint32_t started = start_threads(ranks, rank_count, &error);
     atomic_store(go, started == rank_count ? 1u : 2u);
     epx_futex_wake_all(go);
     for (uint32_t i = 0; i < started; i++) {
         (void)pthread_join(ranks[i].thread, NULL);
     }
     if (started < rank_count) {
-        return epx_fail(EPX_ERR_SYSTEM, "no thread for rank %u of %u", started, rank_count);
+        return epx_fail_errno(epx_status_of_thread_error(error), error, "no thread for rank %u of %u", started,
+                              rank_count);
     }
     for (uint32_t i = 0; i < rank_count; i++) {
         if (ranks[i].status != EPX_OK) {

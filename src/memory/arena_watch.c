@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/futex.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -79,9 +80,8 @@ enum epx_status epx_arena_watch_start(_Atomic uint32_t *life)
     pthread_t thread;
     int error_number = create_thread(&thread);
     if (error_number != 0) {
-        /* EAGAIN stands for address space as well as for the limits on threads. */
-        return epx_fail_errno(error_number == EAGAIN || error_number == ENOMEM ? EPX_ERR_NO_MEMORY : EPX_ERR_SYSTEM,
-                              error_number, "the arena's watch thread cannot be created");
+        return epx_fail_errno(epx_status_of_thread_error(error_number), error_number,
+                              "the arena's watch thread cannot be created");
     }
     uint32_t stage;
     while ((stage = atomic_load_explicit(&watch.stage, memory_order_acquire)) == STAGE_STARTING) {

@@ -1,6 +1,7 @@
 #include "runtime/stream.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -117,7 +118,7 @@ static enum epx_status start_worker(struct epx_stream *stream)
     pthread_sigmask(SIG_SETMASK, &previous, NULL);
     pthread_attr_destroy(&attributes);
     if (error) {
-        return epx_fail_errno(EPX_ERR_SYSTEM, error, "cannot start a stream's thread");
+        return epx_fail_errno(epx_status_of_thread_error(error), error, "cannot start a stream's thread");
     }
     (void)pthread_setname_np(stream->worker, "epx-stream");
     stream->has_worker = true;

@@ -55,7 +55,7 @@ bool dead[RANKS];
 bool halted[RANKS];
 
 /* Private to a rank, shared by its threads: only rank 0 has two, in the searches with an abort. */
-#ifdef WITH_ABORT
+#if defined(WITH_ABORT) && !defined(MUTANT_NO_LOCK)
 bool locked[RANKS];
 #define UNLOCKED(rank) !locked[rank]
 #define LOCK(rank) locked[rank] = true
@@ -76,13 +76,19 @@ byte best_success;      /* the latest step that any rank has reported as complet
 byte worst_failure = LAST + 1; /* the earliest step that any rank has reported as failed */
 
 #define PENDING(s) (word_step == (s) - 1 && word_failed == 0)
-#define ALL_ARRIVED(s) (arrivals >= RANKS * (s))
-#define GONE(q) (dead[q] && !left[q])
-#ifdef MUTANT_LEFT_IS_FAILURE
-#define DESERTED(q, s) (left[q])
+#ifdef MUTANT_EARLY
+#define ALL_ARRIVED(s) (arrivals >= RANKS * (s) - 1)
 #else
-#define DESERTED(q, s) (left[q] && arrived[q] < (s))
+#define ALL_ARRIVED(s) (arrivals >= RANKS * (s))
 #endif
+/* When a failure at step s + 1 may be swapped in. */
+#ifdef MUTANT_FAIL_AT_ANY_STEP
+#define UNSETTLED(s) (word_failed == 0)
+#else
+#define UNSETTLED(s) (word_step == (s) && word_failed == 0)
+#endif
+#define GONE(q) (dead[q] && !left[q])
+#define DESERTED(q, s) (left[q] && arrived[q] < (s))
 #define LATE(q, s) (arrived[q] < (s))
 #if RANKS == 2
 #define ANY(what) (what(0) || what(1))
@@ -122,12 +128,12 @@ inline offer(s, cause)
 {
     if
     :: atomic {
-           UNLOCKED(r) && word_step == s && word_failed == 0 ->
+           UNLOCKED(r) && UNSETTLED(s) ->
            LOCK(r);
            record[r] = HALF
        };
 #ifndef MUTANT_RECORD_AFTER_WORD
-       record[r] = cause;
+       atomic { assert(word_failed != r + 1); record[r] = cause };
        misfortune();
 #endif
        atomic {
@@ -137,7 +143,7 @@ inline offer(s, cause)
                word_step = s;
                word_failed = r + 1
 #else
-           :: word_step == s && word_failed == 0 ->
+           :: UNSETTLED(s) ->
                word_failed = r + 1;
                /* A failure has a reason. Ranks that are through are none. */
                assert(cause != DEAD || crashed);
@@ -150,7 +156,7 @@ inline offer(s, cause)
 #ifdef MUTANT_RECORD_AFTER_WORD
        record[r] = cause
 #endif
-    :: atomic { UNLOCKED(r) && !(word_step == s && word_failed == 0) -> skip }
+    :: atomic { UNLOCKED(r) && !UNSETTLED(s) -> skip }
     fi
 }
 
@@ -205,7 +211,7 @@ inline wait(s)
             :: true -> atomic { assert(ANY2(LATE, s)) }; offer(s - 1, TIMEOUT)
 #else
             :: ANY2(LATE, s) -> offer(s - 1, TIMEOUT)
-            :: else -> ALL_ARRIVED(s)
+            :: else -> assert(ALL_ARRIVED(s))
 #endif
             fi
         fi
@@ -233,6 +239,10 @@ proctype Rank(byte r)
 #if STEPS == 1
             ENTRY(r, round) = HALF;
             ENTRY(r, round) = HALF + round;
+#endif
+#ifdef MUTANT_ARRIVED_FIRST
+            arrived[r] = step;
+            misfortune();
 #endif
             atomic { arrivals++; count = arrivals; counted[r] = step };
             misfortune();
@@ -303,7 +313,7 @@ proctype Aborter(byte r)
            };
            if
            :: !ALIVE(r) -> break
-           :: else -> record[r] = ABORTED
+           :: else -> atomic { assert(word_failed != r + 1); record[r] = ABORTED }
            fi;
            atomic {
                if

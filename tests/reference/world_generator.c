@@ -317,6 +317,21 @@ static void solve_combine(struct world *world, struct random_source *random)
     ref_combine(&world->shape, world->returns, world->x, &world->combine_error);
 }
 
+/* The faults of rare shapes get a larger share of them. */
+static enum world_fault draw_fault(const struct ref_shape *shape, struct random_source *random)
+{
+    if (shape->shared_rank_count > 0 && random_percent(random, 30)) {
+        return WORLD_FAULT_COMBINE_SHARED;
+    }
+    if (shape->tp_count == 2 && random_percent(random, 30)) {
+        return WORLD_FAULT_COMBINE_TP;
+    }
+    if (!shape->two_level && random_percent(random, 20)) {
+        return WORLD_FAULT_COMBINE_SLOT;
+    }
+    return (enum world_fault)random_between(random, 1, WORLD_FAULT_COMBINE_COUNTS);
+}
+
 void world_init(struct world *world, const struct world_limits *limits, uint64_t seed)
 {
     struct random_source random;
@@ -333,7 +348,7 @@ void world_init(struct world *world, const struct world_limits *limits, uint64_t
     draw_tail_room(world, &random);
     draw_inputs(world, &random);
     if (random_percent(&random, limits->fault_percent)) {
-        world->fault = (enum world_fault)random_between(&random, 1, WORLD_FAULT_COUNT - 1);
+        world->fault = draw_fault(&world->shape, &random);
     }
     solve_dispatch(world, &random);
     if (world->dispatch_error.status == REF_OK) {

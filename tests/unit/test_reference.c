@@ -483,6 +483,34 @@ static void dispatch__two_level_tail(void **state)
     release(tokens, received, 2);
 }
 
+/* One token, one server, gBs = 1: the third copy for expert 0 has the entry of expert 2's first: both are there. */
+static void dispatch__two_level_tail_equal_entries(void **state)
+{
+    (void)state;
+    int32_t ids[4] = {0, 2, 0, 0};
+    struct ref_shape shape = {.rank_count = 1,
+                              .tp_count = 1,
+                              .server_rank_count = 1,
+                              .expert_count = 3,
+                              .hidden = 1,
+                              .topk = 4,
+                              .two_level = true};
+    struct ref_tokens tokens[1] = {{.token_count = 1, .tail_room_bytes = 18, .expert_ids = ids}};
+    struct ref_received received[1];
+    struct ref_error error;
+    number_rows(tokens, 1, 1);
+    assert_int_equal(ref_dispatch(&shape, tokens, received, &error), REF_OK);
+    assert_null(received[0].expand_scales);
+    /* innerCnt: BS 1, then 4 copies at byte 2, over which innerOffset is written. */
+    const int16_t count = 1;
+    const int32_t entries[4] = {0, 1, 2, 2};
+    assert_memory_equal(received[0].tail, &count, sizeof count);
+    assert_memory_equal(received[0].tail + 2, entries, sizeof entries);
+    /* Room ends here: outerCnt is left out. */
+    assert_int_equal(received[0].tail_bytes, 18);
+    release(tokens, received, 1);
+}
+
 static void dispatch__errors(void **state)
 {
     (void)state;
@@ -711,6 +739,7 @@ int main(void)
         cmocka_unit_test(shared_interval__partition),
         cmocka_unit_test(dispatch__tensor_parallel),
         cmocka_unit_test(dispatch__two_level_tail),
+        cmocka_unit_test(dispatch__two_level_tail_equal_entries),
         cmocka_unit_test(dispatch__errors),
         cmocka_unit_test(combine__order_and_rounding),
         cmocka_unit_test(combine__two_level_partials),
