@@ -24,7 +24,7 @@ struct array {
 
 static void report_no_memory(void)
 {
-    (void)epx_cann_refuse(ACL_ERROR_BAD_ALLOC, "no memory for an object");
+    (void)epx_cann_refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "no memory for an object");
 }
 
 static struct array *array_create(const void *values, uint64_t count, size_t entry_bytes, enum epx_object_kind kind)

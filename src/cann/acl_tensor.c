@@ -243,7 +243,7 @@ aclTensor *epx_cann_aclCreateTensor(const int64_t *viewDims, uint64_t viewDimsNu
     }
     if (!tensor || !epx_object_add(tensor, EPX_OBJECT_TENSOR)) {
         free(tensor);
-        (void)epx_cann_refuse(ACL_ERROR_BAD_ALLOC, "no memory for a tensor");
+        (void)epx_cann_refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "no memory for a tensor");
         return NULL;
     }
     return tensor;
@@ -283,7 +283,7 @@ static aclnnStatus hand_out(const int64_t *numbers, uint32_t count, int64_t **ou
     if (count > 0) {
         copy = malloc(count * sizeof *copy);
         if (!copy) {
-            return epx_cann_refuse(ACLNN_ERR_INNER_CREATE_EXECUTOR, "no memory for %u dimensions", count);
+            return epx_cann_refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "no memory for %u dimensions", count);
         }
         memcpy(copy, numbers, count * sizeof *copy);
     }

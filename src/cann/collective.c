@@ -52,12 +52,14 @@ static void launch_abandon(struct epx_cann_launch *launch, enum epx_status statu
 {
     char kept[EPX_ERROR_TEXT_BYTES];
     snprintf(kept, sizeof kept, "%s", text);
-    enum epx_status first = epx_comm_abort(launch->comm, status, kept);
+    enum epx_status ended = epx_comm_abort(launch->comm, status, kept);
     if (launch->tp_comm) {
-        first = epx_comm_abort(launch->tp_comm, first, kept);
+        ended = epx_comm_abort(launch->tp_comm, ended, kept);
     }
-    first = launch_run(launch);
-    epx_log(EPX_LOG_DEBUG, "an abandoned operation ended with status %d", (int)first);
+    epx_log(EPX_LOG_DEBUG, "an operation is abandoned with status %d: %s", (int)ended, kept);
+    if (launch_run(launch) == EPX_OK) {
+        epx_log(EPX_LOG_WARN, "an abandoned operation ran");
+    }
     epx_error_text_set(kept);
 }
 

@@ -213,7 +213,6 @@ static aclnnStatus launch_result(enum epx_status status)
 {
     switch (status) {
     case EPX_OK: return ACLNN_SUCCESS;
-    case EPX_ERR_NO_MEMORY:
     case EPX_ERR_STATE:
     case EPX_ERR_NOT_FOUND: return epx_cann_report(ACLNN_ERR_RUNTIME_ERROR, NULL);
     default: return epx_cann_report(epx_cann_aclnn_status(status), NULL);

@@ -100,12 +100,14 @@ static enum epx_status read_head(struct epx_draft *draft, const json_t *root)
             "this is the legacy template (group_list, no version); versions 1.0 and 1.2 are supported");
     }
     EPX_TRY(read_text(draft->name, root, "", "version", REQUIRED, &draft->version));
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a REQUIRED text that is read is not null */
     if (strcmp(draft->version, "1.0") != 0 && strcmp(draft->version, "1.2") != 0) {
         return epx_draft_fail(draft->name, EPX_ERR_UNSUPPORTED,
                               "version is \"%.40s\", only \"1.0\" and \"1.2\" are supported", draft->version);
     }
     const char *status_text = "";
     EPX_TRY(read_text(draft->name, root, "", "status", REQUIRED, &status_text));
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): the same */
     if (strcmp(status_text, "completed") != 0) {
         return epx_draft_fail(draft->name, EPX_ERR_RANK_TABLE,
                               "status is \"%.40s\", must be \"completed\" or \"initializing\"", status_text);

@@ -620,6 +620,7 @@ static void status_map__each_failed_round_has_its_code(void **state)
     assert_int_equal(epx_cann_acl_error((enum epx_status)999), 507000);
     assert_int_equal(epx_cann_acl_error(EPX_ERR_NO_MEMORY), 207001);
     assert_int_equal(epx_cann_aclnn_status(EPX_OK), 0);
+    assert_int_equal(epx_cann_aclnn_status(EPX_ERR_NO_MEMORY), 207001);
     assert_int_equal(epx_cann_aclnn_status(EPX_ERR_NULL), 161001);
     assert_int_equal(epx_cann_aclnn_status(EPX_ERR_DTYPE), 161002);
     assert_int_equal(epx_cann_aclnn_status(EPX_ERR_SHAPE), 561002);

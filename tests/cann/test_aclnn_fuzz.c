@@ -235,7 +235,7 @@ static aclnnStatus run(const struct call *call, uint64_t *workspace, aclOpExecut
 
 static bool documented(aclnnStatus code)
 {
-    static const aclnnStatus codes[] = {0, 161001, 161002, 361001, 561002, 561101, 561103};
+    static const aclnnStatus codes[] = {0, 161001, 161002, 361001, 561002, 561103, 207001};
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
         if (code == codes[i]) {
             return true;

@@ -87,7 +87,11 @@ byte worst_failure = LAST + 1; /* the earliest step that any rank has reported a
 #else
 #define UNSETTLED(s) (word_step == (s) && word_failed == 0)
 #endif
+#ifdef MUTANT_NO_DEATH
+#define GONE(q) false
+#else
 #define GONE(q) (dead[q] && !left[q])
+#endif
 #define DESERTED(q, s) (left[q] && arrived[q] < (s))
 #define LATE(q, s) (arrived[q] < (s))
 #if RANKS == 2

@@ -91,7 +91,7 @@ void property_case_init(struct property_case *test, const struct property_option
     test->world_count = random_between(&random, 1, PROPERTY_WORLD_MAX);
     for (int64_t i = 0; i < test->world_count; i++) {
         /* A failure ends the communicator: only the last world may be wrong. */
-        test->limits.fault_percent = i == test->world_count - 1 ? 40 : 0;
+        test->limits.fault_percent = i == test->world_count - 1 ? 60 : 0;
         world_init(&test->worlds[i], &test->limits, random_bits(&random));
     }
 }

@@ -254,7 +254,9 @@ static void spoil_shared_counts(const struct world *world, struct random_source 
     }
     int64_t group = random_between(random, 0, shape->tp_count - 1);
     int64_t victim = group * shape->rank_count + random_between(random, 0, shape->shared_rank_count - 1);
-    int64_t block = random_between(random, shape->shared_rank_count - 1, shape->rank_count - 2);
+    int64_t last = shape->rank_count - 2;
+    bool of_source = last >= shape->shared_rank_count && random_percent(random, 75);
+    int64_t block = of_source ? random_between(random, shape->shared_rank_count, last) : shape->shared_rank_count - 1;
     int32_t *counts = (int32_t *)(uintptr_t)world->returns[victim].ep_send_counts;
     if (counts[block] < counts[block + 1]) {
         counts[block]++;
