@@ -7,8 +7,8 @@ set -eu
 
 build_packages="gcc g++ make cmake ninja-build pkg-config libc6-dev libjansson-dev"
 demo_packages="libopenblas-serial-dev"
-test_packages="libcmocka-dev"
-ci_packages="clang clang-format clang-tidy libclang-rt-14-dev spin valgrind iproute2 binutils gawk"
+test_packages="libcmocka-dev spin strace"
+ci_packages="clang clang-format clang-tidy libclang-rt-14-dev valgrind iproute2 binutils gawk"
 
 check_only=no
 wanted=""

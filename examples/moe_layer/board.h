@@ -11,7 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum board_phase { BOARD_DISPATCH = 0, BOARD_EXPERTS = 1, BOARD_COMBINE = 2, BOARD_PHASE_COUNT = 3 };
+enum board_phase {
+    BOARD_DISPATCH = 0,      /* from call to return, waiting for the other ranks included */
+    BOARD_DISPATCH_MOVE = 1, /* the part of it in which this rank moved rows */
+    BOARD_EXPERTS = 2,
+    BOARD_COMBINE = 3,
+    BOARD_COMBINE_MOVE = 4,
+    BOARD_PHASE_COUNT = 5,
+};
 
 struct board_rank {
     _Atomic int64_t rounds_done;

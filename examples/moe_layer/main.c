@@ -40,13 +40,21 @@ static void write_server(FILE *out, const struct demo_options *options, int64_t 
     (void)fprintf(out, "  ]}%s\n", server + 1 < options->servers ? "," : "");
 }
 
+static int table_failed(bool created)
+{
+    (void)fprintf(stderr, "epx-demo: cannot write a rank table %s: %s\n", table_path, strerror(errno));
+    if (created) {
+        (void)unlink(table_path);
+    }
+    return -1;
+}
+
 static int write_table(const struct demo_options *options)
 {
     int fd = mkstemps(table_path, 5);
     FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
     if (out == NULL) {
-        (void)fprintf(stderr, "epx-demo: cannot write a rank table %s: %s\n", table_path, strerror(errno));
-        return -1;
+        return table_failed(fd >= 0);
     }
     (void)fprintf(out,
                   "{\"version\": \"1.0\", \"status\": \"completed\", \"server_count\": \"%lld\", \"server_list\": [\n",
@@ -54,16 +62,18 @@ static int write_table(const struct demo_options *options)
     for (int64_t server = 0; server < options->servers; server++) {
         write_server(out, options, server);
     }
-    (void)fprintf(out, "]}\n");
-    return fclose(out) == 0 ? 0 : -1;
+    bool written = fprintf(out, "]}\n") > 0 && ferror(out) == 0;
+    return fclose(out) == 0 && written ? 0 : table_failed(true);
 }
 
 static void print_progress(const char *what, int64_t done, int64_t all)
 {
+    static const char *finished; /* said once where there is no line to overwrite */
     if (isatty(STDERR_FILENO)) {
         (void)fprintf(stderr, "\r\033[K%s %lld/%lld", what, (long long)done, (long long)all);
-    } else if (done == all) {
+    } else if (done == all && finished != what) {
         (void)fprintf(stderr, "%s %lld/%lld\n", what, (long long)done, (long long)all);
+        finished = what;
     }
 }
 
@@ -212,14 +222,14 @@ int main(int argc, char **argv)
         return 1;
     }
     pid_t *pids = calloc((size_t)options.rank_count, sizeof *pids);
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
     if (pids == NULL || write_table(&options) != 0) {
         free(pids);
         board_destroy(&board);
         return 1;
     }
-    struct sigaction action = {.sa_handler = on_signal};
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
     if (!options.quiet) {
         print_title(&options);
     }
@@ -228,6 +238,9 @@ int main(int argc, char **argv)
     }
     int64_t failed = wait_ranks(&options, &board, pids);
     (void)unlink(table_path);
+    /* Nothing is left that would have to be cleaned up. */
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
     int result = failed == 0 && interrupted == 0 ? judge(&options, &board) : 1;
     if (failed != 0) {
         (void)fprintf(stderr, "epx-demo: %lld of %lld ranks failed\n", (long long)failed,

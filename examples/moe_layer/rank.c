@@ -169,9 +169,14 @@ static int run_round(struct rank_state *state, int64_t round)
     if (epx_combine(state->plan, &state->combine) != EPX_OK) {
         return give_up(state, "combine", epx_last_error());
     }
+    uint64_t combined = now_ns();
+    struct epx_stats stats = {.struct_bytes = sizeof stats};
+    (void)epx_plan_stats(state->plan, &stats);
     phase_ns[BOARD_DISPATCH] = dispatched - start;
+    phase_ns[BOARD_DISPATCH_MOVE] = stats.dispatch_move_ns;
+    phase_ns[BOARD_COMBINE_MOVE] = stats.combine_move_ns;
     phase_ns[BOARD_EXPERTS] = computed - dispatched;
-    phase_ns[BOARD_COMBINE] = now_ns() - computed;
+    phase_ns[BOARD_COMBINE] = combined - computed;
     return 0;
 }
 

@@ -68,12 +68,13 @@ static int compare_u64(const void *a, const void *b)
 
 static void print_times(const struct demo_options *options, const struct board *board)
 {
-    static const char *const names[BOARD_PHASE_COUNT] = {"dispatch", "experts", "combine"};
+    static const char *const names[BOARD_PHASE_COUNT] = {"dispatch", "  moving rows", "experts", "combine",
+                                                         "  moving rows"};
     uint64_t *slowest = calloc((size_t)options->rounds, sizeof *slowest);
     if (slowest == NULL) {
         return;
     }
-    (void)printf("\n phase        median       min       max   µs, slowest rank of each of %lld rounds\n",
+    (void)printf("\n phase             median       min       max   µs, slowest rank of each of %lld rounds\n",
                  (long long)options->rounds);
     for (int phase = 0; phase < BOARD_PHASE_COUNT; phase++) {
         memset(slowest, 0, (size_t)options->rounds * sizeof *slowest);
@@ -85,7 +86,7 @@ static void print_times(const struct demo_options *options, const struct board *
         }
         size_t middle = (size_t)options->rounds / 2;
         qsort(slowest, (size_t)options->rounds, sizeof *slowest, compare_u64);
-        (void)printf(" %-9s %9.0f %9.0f %9.0f\n", names[phase], (double)slowest[middle] / 1e3,
+        (void)printf(" %-14s %9.0f %9.0f %9.0f\n", names[phase], (double)slowest[middle] / 1e3,
                      (double)slowest[0] / 1e3, (double)slowest[options->rounds - 1] / 1e3);
     }
     free(slowest);

@@ -224,6 +224,7 @@ enum epx_status epx_combine_binding_init(struct epx_combine_plan *plan, int64_t 
         return epx_fail(EPX_ERR_NULL, "%s is null", unbound);
     }
     EPX_TRY(epx_tensor_rules_check(&rules));
+    EPX_TRY(epx_tensor_rules_check_memory(&rules));
     EPX_TRY(stage_for(plan, &bound.tensors));
     bound.bound = true;
     *binding = bound;

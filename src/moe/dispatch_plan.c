@@ -221,6 +221,7 @@ enum epx_status epx_dispatch_binding_init(struct epx_dispatch_plan *plan, int64_
         return epx_fail(EPX_ERR_NULL, "%s is null", unbound);
     }
     EPX_TRY(epx_tensor_rules_check(&rules));
+    EPX_TRY(epx_tensor_rules_check_memory(&rules));
     EPX_TRY(stage_for(plan, &bound.tensors, token_count));
     bound.bound = true;
     *binding = bound;

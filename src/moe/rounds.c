@@ -75,9 +75,13 @@ enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status statu
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (rounds->tp_open) {
+        rounds->tp_open = false;
+        status = epx_round_fail(&rounds->tp, status, "%s", text);
+        (void)snprintf(text, sizeof text, "%s", epx_error_text());
+    }
     rounds->ep_open = false;
-    status = epx_round_fail(&rounds->ep, status, "%s", text);
-    return spread(rounds, EPX_MOE_GROUP_EP, status);
+    return epx_round_fail(&rounds->ep, status, "%s", text);
 }
 
 static enum epx_status done(struct epx_rounds *rounds, enum epx_moe_group group)

@@ -1,5 +1,6 @@
 #include "moe/tensor_check.h"
 
+#include "memory/arena.h"
 #include "moe/view.h"
 
 void epx_tensor_rule_add(struct epx_tensor_rules *rules, const struct epx_tensor_rule *rule)
@@ -76,6 +77,18 @@ static bool has_memory(const struct epx_view *view)
     return epx_view_present(view) && view->data != NULL && !epx_view_empty(view);
 }
 
+/* Memory of the arena is as long as its allocation: beyond it lies what belongs to others, or nothing. */
+static enum epx_status memory_check(const struct epx_tensor_rule *rule)
+{
+    uint64_t bytes;
+    if (has_memory(rule->view) && epx_view_extent_bytes(rule->view, &bytes) &&
+        epx_arena_strays(rule->view->data, bytes)) {
+        return epx_fail(EPX_ERR_INVALID, "%s has %llu bytes at %p, which are not all of one live allocation",
+                        rule->name, (unsigned long long)bytes, rule->view->data);
+    }
+    return EPX_OK;
+}
+
 static enum epx_status overlap_check(const struct epx_tensor_rules *rules)
 {
     for (uint32_t i = 0; i < rules->count; i++) {
@@ -100,6 +113,14 @@ enum epx_status epx_tensor_rules_check(const struct epx_tensor_rules *rules)
         EPX_TRY(rule_check(&rules->rules[i]));
     }
     return overlap_check(rules);
+}
+
+enum epx_status epx_tensor_rules_check_memory(const struct epx_tensor_rules *rules)
+{
+    for (uint32_t i = 0; i < rules->count; i++) {
+        EPX_TRY(memory_check(&rules->rules[i]));
+    }
+    return EPX_OK;
 }
 
 const char *epx_tensor_rules_unbound(const struct epx_tensor_rules *rules)

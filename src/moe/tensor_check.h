@@ -1,6 +1,6 @@
 /*
  * Rules for one operation's tensors, as a table: which are there, dtype, shape, and that outputs share no memory with
- * anything. Pure. Thread: any.
+ * anything. Pure, but for the question whose the arena's memory is. Thread: any.
  */
 #ifndef EPX_MOE_TENSOR_CHECK_H
 #define EPX_MOE_TENSOR_CHECK_H
@@ -41,6 +41,10 @@ void epx_tensor_rule_add(struct epx_tensor_rules *rules, const struct epx_tensor
  * output that overlaps another tensor. Views without an address are left out of the last.
  */
 EPX_NODISCARD enum epx_status epx_tensor_rules_check(const struct epx_tensor_rules *rules);
+
+/* EPX_ERR_INVALID for a tensor that meets the own arena and is not inside one live allocation. For addresses that are
+ * to be used: those of a plan may be replaced before. */
+EPX_NODISCARD enum epx_status epx_tensor_rules_check_memory(const struct epx_tensor_rules *rules);
 
 /* The first present, not optional, not empty view without an address: its name; null when there is none. */
 const char *epx_tensor_rules_unbound(const struct epx_tensor_rules *rules);

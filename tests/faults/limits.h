@@ -47,6 +47,22 @@ struct limit_report {
     bool unusable;      /* the limit could not be set */
 };
 
+/* The sanitizers need address space of their own and end the process when a limit denies it. */
+static inline bool limit_sanitized(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    return true;
+#else
+    return false;
+#endif
+#else
+    return false;
+#endif
+}
+
 static inline uint64_t limit_now_ns(void)
 {
     struct timespec now;
@@ -90,9 +106,13 @@ static inline void limit_reports_destroy(struct limit_report *reports, uint32_t 
     assert_int_equal(munmap(reports, count * sizeof *reports), 0);
 }
 
-/* In the child, first: it does not outlive a test that ends by an assertion. */
+/* In the child, first: it does not outlive a test that ends by an assertion, and a fault ends it and not a test. */
 static inline void limit_child_begin(pid_t parent)
 {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS};
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0] && !limit_sanitized(); i++) {
+        (void)signal(faults[i], SIG_DFL);
+    }
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) {
         _exit(1);
@@ -177,22 +197,6 @@ static inline size_t limit_own_bytes(const char *line_name)
         (void)fclose(file);
     }
     return kib * 1024;
-}
-
-/* The sanitizers need address space of their own and end the process when a limit denies it. */
-static inline bool limit_sanitized(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    return true;
-#else
-    return false;
-#endif
-#else
-    return false;
-#endif
 }
 
 #endif

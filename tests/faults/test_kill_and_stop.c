@@ -360,15 +360,16 @@ static void nothing_is_left_behind(void **state)
 
 int main(void)
 {
-#ifndef EPX_FAULTS
-    (void)fprintf(stderr, "SKIPPED: built without fault points\n");
-    return 77;
-#else
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kill_at_each_step__all_others_name_the_victim),
         cmocka_unit_test(stop_at_each_step__others_time_out_and_the_woken_rank_harms_nobody),
         cmocka_unit_test(nothing_is_left_behind),
     };
+#ifdef EPX_FAULTS
     return cmocka_run_group_tests(tests, NULL, NULL);
+#else
+    (void)tests;
+    (void)fprintf(stderr, "SKIPPED: built without fault points\n");
+    return 77;
 #endif
 }

@@ -181,7 +181,8 @@ static bool judge_descriptors(const struct scenario *scenario, const struct outc
     bool all_told = true;
     for (uint32_t rank = 0; rank < RANK_COUNT; rank++) {
         const struct limit_step *last = &outcome->last[rank];
-        bool told = last->code == EPX_ERR_SYSTEM && strstr(last->text, "Too many open files") != NULL;
+        bool told = last->code == EPX_ERR_SYSTEM &&
+                    (strstr(last->text, "Too many open files") != NULL || strstr(last->text, "ulimit -n") != NULL);
         /* Who was not accepted any more learns it at its deadline. */
         bool timed_out = last->code == EPX_ERR_JOIN_TIMEOUT && strstr(last->text, " 0") != NULL;
         if (last->code != EPX_OK && !told && !(timed_out && rank != 0)) {
