@@ -197,7 +197,7 @@ ACL_FUNC_VISIBILITY aclError aclrtSynchronizeStreamWithTimeout(aclrtStream strea
 ACL_FUNC_VISIBILITY aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus *status);
 
 /*
- * Drops what is queued and has not begun. The next synchronisation reports it once when there was any.
+ * Drops what is queued and has not begun. The next synchronisation reports it once, as 507023, when there was any.
  * Errors: 100000 stream is null; 107017 it is no stream.
  * Differs: a task that runs is not stopped.
  */

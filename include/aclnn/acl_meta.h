@@ -4,7 +4,7 @@
  * Owner: an object is the program's from its create to its destroy function. Destroying a null pointer succeeds.
  * Thread: any; one object is used by one thread at a time.
  * Errors: functions that create return null, the others a code: 161001 a required pointer is null, 161002 a value is
- * out of its range, or the object is none or has been destroyed. aclGetRecentErrMsg has the text.
+ * out of its range, or the object is none or has been destroyed, 207001 no memory. aclGetRecentErrMsg has the text.
  * Source: public headers and interface pages of CANN 8.
  * Differs: none, unless stated.
  */

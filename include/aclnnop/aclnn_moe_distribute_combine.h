@@ -33,13 +33,13 @@ extern "C" {
  *   epSendCounts       in   (W * L * T,) INT32 at least: the dispatch's epRecvCounts
  *   expertScales       in   (BS, K)      FLOAT32: weights
  *   tpSendCounts       in   (2,)         INT32: the dispatch's tpRecvCounts with tpWorldSize 2; else not read, may be
- *                                        null (under A3 it must be there)
+ *                                        null (under A3 of one element where it is given with tpWorldSize 1)
  *   xActiveMask        in   any          BOOL, reserved: ignored with a warning in the log
  *   activationScale    in   any          reserved: ignored
  *   weightScale        in   any          reserved: ignored
  *   groupList          in   any          reserved: ignored
- *   expandScales       in   (A,)         FLOAT32: the dispatch's; not read (under A2 the two-level exchange asks for
- * it) x                  out  (BS, H)      dtype of expandX
+ *   expandScales       in   (A,)         FLOAT32: the dispatch's; not read, but to be given to A2's two-level exchange
+ *   x                  out  (BS, H)      dtype of expandX; more rows than BS are left alone, under A3 refused
  *
  * Attributes: those of the dispatch that have the same name have the same meaning, range and value as there.
  *   outDtype, groupListType              0; ignored
@@ -53,14 +53,19 @@ extern "C" {
  * Errors:
  *   161001  expandX, expertIds, expandIdx, epSendCounts, expertScales or x is null; workspaceSize or executor is null;
  *           groupEp is null or empty
- *   161002  groupEp or groupTp is longer than 127 bytes; a tensor that is used has an unsupported dtype, or is no
- * tensor (destroyed) 561002  a shape, a stride or an attribute is out of range; groupEp equals groupTp with TP;
- * commQuantMode 2 with TP; xActiveMask is given under A3; HCCL_BUFFSIZE is too small under A2 or A3 561103  no memory
- * for the executor 361001  the group is no communicator of this rank, has failed, or has another size At the stream's
- * synchronisation, on every rank of the group, x being invalid everywhere: 507xxx, one code each (docs/cann.md), for an
- * expert id outside [0, E); counts that fall, contradict each other or exceed expandX; ranks that disagree on an
- * argument or on the order of calls; a rank that ended, or left the communicator, before the exchange; a rank that did
- * not come within HCCL_EXEC_TIMEOUT.
+ *   161002  groupEp is longer than 127 bytes; groupTp is, with TP or under A3; a tensor that is used has an unsupported
+ *           dtype, or is no tensor (destroyed)
+ *   561002  a shape, a stride, a format or an attribute is out of range; groupTp is null, empty or equal to groupEp,
+ *           or tpSendCounts is null, with TP; commQuantMode 2 with TP, or under A2 without the two-level exchange; x
+ *           overlaps another tensor; under A2 the two-level exchange lacks expandScales; xActiveMask is given under A3;
+ *           HCCL_BUFFSIZE is too small under A2 or A3
+ *   361001  a group is no communicator of this rank, or has another size; EPX_PRODUCT has another value
+ *   207001  no memory
+ * A communicator that has failed is not refused here: the stream's synchronisation reports it.
+ * At the stream's synchronisation, on every rank of the group, x being invalid everywhere: 507xxx, one code each
+ * (docs/cann.md), for an expert id outside [0, E); counts that fall, contradict each other or exceed expandX; ranks
+ * that disagree on an argument or on the order of calls; a rank that ended, or left the communicator, before the
+ * exchange; a rank that did not come within HCCL_EXEC_TIMEOUT.
  *
  * Owner: the executor is the library's until the second phase used it up, a repeatable one the program's.
  * Thread: any, with the rank's device current; one call at a time per communicator.
@@ -83,9 +88,12 @@ ACLNN_API aclnnStatus aclnnMoeDistributeCombineGetWorkspaceSize(
  * workspace, workspaceSize: not used, may be null and 0. stream: null means the current context's default one.
  * dtype, rows valid on return: none here; see the first phase.
  * Errors:
+ *   161001  a tensor that is used has no address
  *   161002  executor was made for another operator, and is not used up by this call
+ *   561002  addresses given since the first phase make an output overlap another tensor
  *   561103  executor is null, is none, or was used up
- *   361001  stream is none, or its communicator was destroyed; no memory
+ *   361001  stream is none; a communicator was destroyed since the first phase; a thread cannot be started
+ *   207001  no memory
  * Owner: executor is used up, with success or not, unless it was made repeatable.
  * Thread: as the first phase. Source: as the first phase.
  * Differs: none.

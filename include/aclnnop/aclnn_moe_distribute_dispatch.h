@@ -40,13 +40,15 @@ extern "C" {
  *                           accepted with S = 0. FLOAT32: smooth scales, with quantMode 2 only; null: none
  *   xActiveMask        in   any          BOOL, reserved: ignored with a warning in the log
  *   expertScales       in   (BS, K)      FLOAT32 weights: read by the two-level exchange only; else may be null
- *   expandX            out  (A, H)       dtype of x; INT8 with quantMode 2. T * A rows with TP. For r >= S
- *                                        A >= G * min(L, K); for r < S A >= G / S
+ *   expandX            out  (A, H)       dtype of x; INT8 with quantMode 2. T * A rows with TP. As many rows as arrive:
+ *                                        with distinct ids a token at most G * min(L, K) for r >= S, G / S for r < S,
+ *                                        which A2 and A3 ask for
  *   dynamicScales      out  (A,)         FLOAT32, with quantMode 2, (T * A,) with TP; else may be null, never written
  *   expandIdx          out  (BS * K,)    INT32: for the combine
  *   expertTokenNums    out  (L,)         INT64
  *   epRecvCounts       out  (W * L * T,) INT32 at least: for the combine
- *   tpRecvCounts       out  (2,)         INT32 with tpWorldSize 2; else any tensor, never written
+ *   tpRecvCounts       out  (2,)         INT32 with tpWorldSize 2; else any tensor, never written (under A3 of one
+ *                                        element with tpWorldSize 1)
  *   expandScales       out  (A,)         FLOAT32, written by the two-level exchange; else may be null
  *
  * Attributes.
@@ -55,10 +57,10 @@ extern "C" {
  *   groupTp, tpWorldSize, tpRankId       the pair of ranks that share rows; tpWorldSize 0 or 1: none ("", 0, 0)
  *   expertShardType                      0: shared-expert ranks come first
  *   sharedExpertNum                      0 or 1; 1 when S > 0
- *   sharedExpertRankNum                  0 or a divisor of W smaller than W
+ *   sharedExpertRankNum                  0 or smaller than W; under A3 a divisor of W smaller than W - 1, under A2 0
  *   quantMode                            0: rows are bit copies; 2: INT8, one scale a row
- *   globalBs                             0 when all ranks have the same BS; else a multiple of W, at least W times the
- *                                        largest BS
+ *   globalBs                             0 when all ranks have the same BS; else at least W times the largest BS, and
+ *                                        under A2 and A3 a multiple of W
  *   expertTokenNumsType                  0: expertTokenNums are running totals; 1: counts
  * group, sizes, quantMode and globalBs must be equal on all ranks; BS may differ between ranks.
  * EPX_PRODUCT A2 or A3 narrows the ranges to those of the interface page (docs/cann.md has the table).
@@ -82,12 +84,14 @@ extern "C" {
  * Errors:
  *   161001  x, expertIds, expandX, expandIdx, expertTokenNums, tpRecvCounts or epRecvCounts is null; dynamicScales is
  *           null with quantMode 2; workspaceSize or executor is null; groupEp is null, empty, or longer than 127 bytes;
- *           groupTp is longer than 127 bytes, or null or empty with tpWorldSize 2
+ *           groupTp is longer than 127 bytes, with TP or under A3
  *   161002  a tensor that is used has an unsupported dtype, or is no tensor (destroyed)
- *   561002  a shape, a stride or an attribute is out of range; scales is given with quantMode 0; groupEp equals groupTp
- *           with TP; xActiveMask is given under A3; HCCL_BUFFSIZE is too small under A2 or A3
- *   561101  no memory for the executor
- *   361001  the group is no communicator of this rank, has failed, or has another size
+ *   561002  a shape, a stride, a format or an attribute is out of range; scales is given with quantMode 0; groupTp is
+ *           null, empty or equal to groupEp with TP; an output overlaps another tensor; under A2 the two-level exchange
+ *           lacks expertScales or expandScales; xActiveMask is given under A3; HCCL_BUFFSIZE is too small under A2, A3
+ *   361001  a group is no communicator of this rank, or has another size; EPX_PRODUCT has another value
+ *   207001  no memory
+ * A communicator that has failed is not refused here: the stream's synchronisation reports it.
  * At the stream's synchronisation, on every rank of the group, the outputs being invalid everywhere: 507xxx, one code
  * each (docs/cann.md), for an expert id outside [0, E); more rows than expandX holds; ranks that disagree on an
  * argument or on the order of calls; a rank that ended, or left the communicator, before the exchange; a rank that did
@@ -113,9 +117,12 @@ ACLNN_API aclnnStatus aclnnMoeDistributeDispatchGetWorkspaceSize(
  * workspace, workspaceSize: not used, may be null and 0. stream: null means the current context's default one.
  * dtype, rows valid on return: none here; see the first phase.
  * Errors:
+ *   161001  a tensor that is used has no address
  *   161002  executor was made for another operator, and is not used up by this call
+ *   561002  addresses given since the first phase make an output overlap another tensor
  *   561103  executor is null, is none, or was used up
- *   361001  stream is none, or its communicator was destroyed; no memory
+ *   361001  stream is none; a communicator was destroyed since the first phase; a thread cannot be started
+ *   207001  no memory
  * Owner: executor is used up, with success or not, unless it was made repeatable.
  * Thread: as the first phase. Source: as the first phase.
  * Differs: none.

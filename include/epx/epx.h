@@ -5,10 +5,12 @@
  *   combine:  the experts' rows come back and are summed with the token's weights.
  *
  * Symbols: W ranks, r this rank, E experts, S ranks that hold the shared expert (0 .. W-1), L = E / (W - S) local
- * experts of the others, T tokens of this rank, H elements of a token, K experts of a token, A rows that a receive
- * buffer holds.
+ * experts of a rank r >= S, and 1 (the shared one) of a rank r < S; T tokens of this rank, H elements of a token, K
+ * experts of a token, A rows that a receive buffer holds. Expert g is local expert g % (E / (W - S)) of rank
+ * S + g / (E / (W - S)).
  *
- * A program creates a communicator, makes a plan for its sizes, and runs the plan as often as it likes:
+ * A program creates a communicator, makes a plan for its sizes, and runs the plan as often as it likes
+ * (examples/hello.c is this sketch as a program):
  *
  *   struct epx_comm_config config = EPX_COMM_CONFIG_INIT;
  *   struct epx_communicator *comm;
@@ -19,15 +21,27 @@
  *   epx_plan_create(comm, &moe, &plan);
  *   epx_dispatch(plan, &dispatch); ... experts ... epx_combine(plan, &combine);
  *
- * Status: every call returns enum epx_status; epx_last_error() has the text. After a status of the 40s the communicator
- * has failed on all ranks with the same status and text, the outputs of that operation are invalid everywhere, and only
- * epx_comm_destroy is useful.
+ * Status: a call that can fail returns enum epx_status; epx_last_error() has the text, which spells arguments as the
+ * interface page of the operators does (expandX for expand_x, BS for token_count). Any call that takes an object also
+ * returns EPX_ERR_NULL for a null pointer, and EPX_ERR_INVALID for what is no such object or a struct whose
+ * struct_bytes cannot be right. *out is set on success only.
  *
- * Threads: objects may be used from any thread, one call at a time per communicator and its plans. Ranks may be
- * processes, threads of one process, or both. After fork the child has no communicators.
+ * Failure of a round: after a status of 40 or more the communicator has failed on all ranks with the same status and
+ * text. The outputs of that operation are invalid everywhere, operations queued behind it end with the same status,
+ * and only epx_comm_destroy is useful. A status below 40 is about this rank's call: nothing was started, and the ranks
+ * that did start wait for this one until their deadline. (One exception: EPX_ERR_STATE of an operation on all ranks
+ * says that a rank freed the memory of a tensor under an operation that it had started.)
  *
- * Tensors are dense, row major, without padding. Buffers from epx_memory_alloc are read by peers in place; any other
- * memory works and costs one copy more.
+ * Threads: objects may be used from any thread, one call at a time per communicator and its plans; epx_wait may run
+ * beside them, one call at a time per request. Ranks may be processes, threads of one process, or both. No library
+ * call is allowed in a signal handler. After fork the child has no communicators: operations, plans and waits on its
+ * parent's return EPX_ERR_STATE there, destroying them is allowed and changes nothing for the parent.
+ *
+ * A rank may end without destroying anything: nothing stays behind, and the others learn of it when they next wait for
+ * that rank.
+ *
+ * Tensors are dense, row major, without padding; the memory of an output must not overlap that of any other tensor of
+ * the call. Buffers from epx_memory_alloc are read by peers in place; any other memory works and costs one copy more.
  */
 #ifndef EPX_EPX_H
 #define EPX_EPX_H
@@ -46,17 +60,19 @@ extern "C" {
 #define EPX_VERSION_MINOR 1
 #define EPX_VERSION_PATCH 0
 
-/* "0.1.0". Static text. */
+/* "0.1.0". Errors: none. Owner: epx, static text. Thread: any. */
 const char *epx_version(void);
 
-/* Text of the calling thread's last failure, "" when there was none. Owner: epx; valid until the thread's next failure.
- */
+/* Text of the calling thread's last failure, "" when there was none. Errors: none. Owner: epx; valid until the thread's
+ * next failure. Thread: any. */
 const char *epx_last_error(void);
 
-/* Short phrase for a status. Static text. */
+/* Short phrase for a status, "unknown status" for any other number. Errors: none. Owner: epx, static text. Thread: any.
+ */
 const char *epx_status_text(enum epx_status status);
 
-/* Every environment variable that epx reads: value, source, allowed values, meaning. Errors: none. Thread: any. */
+/* Every environment variable that epx reads: value, source, allowed values, meaning. Errors: none; a null `out` prints
+ * nothing. Owner: none. Thread: any. */
 void epx_options_print(FILE *out);
 
 struct epx_communicator;
@@ -67,56 +83,85 @@ struct epx_request;
 
 struct epx_comm_config {
     size_t struct_bytes;        /* sizeof, set by EPX_COMM_CONFIG_INIT */
-    int64_t join_timeout_ms;    /* how long to wait for the other ranks; 0: from the environment; -1: for ever */
-    int64_t op_timeout_ms;      /* how long an operation waits for a late rank; 0: from the environment; -1: for ever */
-    uint32_t server_rank_count; /* ranks of one server for the two-level algorithm; 0: as the rank table says, or all */
-    const char *name;           /* null: chosen */
+    int64_t join_timeout_ms;    /* how long to wait for the other ranks; 0: EPX_JOIN_TIMEOUT; -1: for ever */
+    int64_t op_timeout_ms;      /* how long an operation waits for a late rank; 0: EPX_OP_TIMEOUT; -1: for ever */
+    uint32_t server_rank_count; /* ranks of one server for the two-level exchange, a divisor of W, equal on all ranks;
+                                   0: as the rank table says, else W */
+    const char *name;           /* for messages, at most 127 bytes, copied; null: "epx" */
 };
 #define EPX_COMM_CONFIG_INIT                                                                                           \
     {                                                                                                                  \
         sizeof(struct epx_comm_config), 0, 0, 0, NULL                                                                  \
     }
 
-/* A token that all ranks of one communicator share; copy the bytes by any means. */
+/* What all ranks of one communicator share; copy the bytes by any means. */
 struct epx_token {
     uint8_t bytes[64];
 };
 
 /*
- * Creation is collective: each call returns when all ranks have called. Errors: EPX_ERR_JOIN_TIMEOUT (names the missing
- * ranks), EPX_ERR_RENDEZVOUS (rank taken, world size differs), EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM, EPX_ERR_INVALID (rank
- * or config out of range), EPX_ERR_CONFIG (environment). `config` may be null. Owner of *out: the caller.
+ * Creation is collective: each call returns when all ranks have called, in any order of ranks. Ranks that create
+ * several communicators from the same origin (environment, table or token) create them in the same order.
+ *
+ * `config` may be null: EPX_COMM_CONFIG_INIT.
+ * Errors of all kinds of creation:
+ *   EPX_ERR_NULL          another pointer is null
+ *   EPX_ERR_INVALID       rank, rank_count (1 .. 4096) or a member of config is out of range
+ *   EPX_ERR_CONFIG        an environment variable has a bad value
+ *   EPX_ERR_JOIN_TIMEOUT  not all ranks came in time; the text names the missing ones
+ *   EPX_ERR_RENDEZVOUS    refused: a rank came twice, world sizes differ, a process of another user
+ *   EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM
+ * Owner of *out: the caller, until epx_comm_destroy.
+ * Thread: any; the ranks of one process each call from a thread of their own.
  */
 
-/* Ranks given by a rank table file (JSON). Also: EPX_ERR_FILE, EPX_ERR_SYNTAX, EPX_ERR_RANK_TABLE. */
+/* Rank `rank` of the world that a rank table file (JSON) describes. Errors also: EPX_ERR_FILE (cannot be read),
+ * EPX_ERR_SYNTAX (no JSON), EPX_ERR_RANK_TABLE (breaks a rule of rank tables). Owner, Thread: as above. */
 enum epx_status epx_comm_create_from_table(const char *path, uint32_t rank, const struct epx_comm_config *config,
                                            struct epx_communicator **out);
 
-/* rank_count ranks in this process, comms[i] is rank i; to be driven by a thread each. On failure none is left. */
+/* All rank_count ranks of a world in this process: comms[i] is rank i, to be driven by a thread each. Errors: as above;
+ * on failure none is left. Owner of each: the caller. Thread: any, one call makes all ranks. */
 enum epx_status epx_comm_create_local(uint32_t rank_count, const struct epx_comm_config *config,
                                       struct epx_communicator **comms);
 
 /* Rank and world from a launcher's environment: EPX_RANK and EPX_WORLD_SIZE (with EPX_RANK_TABLE, or EPX_JOB as the
- * meeting point), else those of mpirun (OpenMPI, MPICH), srun or torchrun. EPX_ERR_CONFIG when there is none. */
+ * meeting point), else those of mpirun (OpenMPI), mpiexec (PMI: MPICH), srun or torchrun, in this order. Errors: as
+ * above, those of epx_comm_create_from_table when EPX_RANK_TABLE is set; EPX_ERR_CONFIG also when there is no launcher,
+ * or nothing says where its ranks meet. Owner, Thread: as above. */
 enum epx_status epx_comm_create_from_env(const struct epx_comm_config *config, struct epx_communicator **out);
 
-/* A fresh token (one rank calls), and the communicator of all that hold it. */
+/* A fresh token; one rank calls and gives the bytes to the others. Errors: EPX_ERR_NULL, EPX_ERR_SYSTEM (no random
+ * numbers). Owner: the caller. Thread: any. */
 enum epx_status epx_token_create(struct epx_token *token);
+
+/* The communicator of all that hold the token. Errors, Owner, Thread: as above. */
 enum epx_status epx_comm_create_from_token(const struct epx_token *token, uint32_t rank_count, uint32_t rank,
                                            const struct epx_comm_config *config, struct epx_communicator **out);
 
-/* Local, not collective. EPX_ERR_STATE while an operation is running; null is allowed. Plans become unusable and are to
- * be destroyed before or after. */
+/*
+ * Leaves the world; local, waits for nobody. Peers that wait for this rank, or will, fail with EPX_ERR_PEER_LEFT;
+ * others are not disturbed. Plans of the communicator become unusable (EPX_ERR_STATE) and are to be destroyed before or
+ * after; requests that are done can still be waited for. Null is allowed.
+ *
+ * Errors: EPX_ERR_INVALID (no communicator); EPX_ERR_STATE while an operation is running or queued: nothing happened.
+ *
+ * Owner: `comm` is gone after EPX_OK. Thread: any, while no other call uses it.
+ */
 enum epx_status epx_comm_destroy(struct epx_communicator *comm);
 
+/* This rank and W. Errors: UINT32_MAX and 0 for null, for no communicator, and in a child of fork. Owner: none. Thread:
+ * any. */
 uint32_t epx_comm_rank_of(const struct epx_communicator *comm);
 uint32_t epx_comm_size_of(const struct epx_communicator *comm);
 
 /* ---- Memory -------------------------------------------------------------------------------------------------- */
 
-/* Peer-visible memory of this process, zeroed, 64-byte aligned. EPX_ERR_NO_MEMORY. Owner: the caller. */
+/* Peer-visible memory of this process, zeroed, 64-byte aligned; for any communicator, existing or not. Errors:
+ * EPX_ERR_NO_MEMORY. Owner of *out: the caller, until epx_memory_free. Thread: any. */
 enum epx_status epx_memory_alloc(size_t bytes, void **out);
-/* Null is allowed. EPX_ERR_NOT_FOUND for any other pointer that epx_memory_alloc did not give. */
+/* Frees it; not while an operation uses it. Null is allowed. Errors: EPX_ERR_NOT_FOUND for any other pointer that
+ * epx_memory_alloc did not give in this process. Thread: any. */
 enum epx_status epx_memory_free(void *pointer);
 
 /* ---- Plans --------------------------------------------------------------------------------------------------- */
@@ -138,9 +183,10 @@ struct epx_moe_config {
     enum epx_return_quantization return_quantization;
     enum epx_exchange exchange;
     /* This rank's. */
-    int64_t token_max;    /* largest T of any run, >= 0 */
-    int64_t recv_row_max; /* A: rows of expand_x; 0: W * token_max * min(L, K), enough when all token_max are equal */
-    int smooth_scales;    /* 1: dispatch is given smooth scales */
+    int64_t token_max;    /* largest T of any run, >= 0; token_max * K below 2^31 */
+    int64_t recv_row_max; /* A: rows of expand_x; 0: W * token_max * min(L, K), enough when all ranks have the same
+                             token_max and no token names an expert twice. The rows that arrive must not be more */
+    int smooth_scales;    /* 1: dispatch is given smooth scales, with EPX_ROWS_INT8; equal on all ranks */
 };
 #define EPX_MOE_CONFIG_INIT                                                                                            \
     {                                                                                                                  \
@@ -148,15 +194,25 @@ struct epx_moe_config {
             0, 0, 0                                                                                                    \
     }
 
-/* Checks sizes and allocates what the runs need; local. EPX_ERR_INVALID, EPX_ERR_NO_MEMORY. Owner of *out: the caller.
+/*
+ * Checks sizes and allocates what the runs need; local, no tensor is known yet. A communicator may have many plans.
+ * Errors: EPX_ERR_INVALID or EPX_ERR_SHAPE (a size or option out of range), EPX_ERR_STATE (the communicator was
+ * destroyed), EPX_ERR_NO_MEMORY. Whether the ranks agree is found out by the operations. Owner of *out: the caller,
+ * until epx_plan_destroy. Thread: as the communicator.
  */
 enum epx_status epx_plan_create(struct epx_communicator *comm, const struct epx_moe_config *config,
                                 struct epx_plan **out);
+
+/* Frees a plan, before or after its communicator; requests started with it go on undisturbed. Null is allowed. Errors:
+ * none. Owner: `plan` is gone. Thread: any, while no other call uses it. */
 void epx_plan_destroy(struct epx_plan *plan);
-/* Sizes, regions and choices, for people. */
+
+/* Sizes, regions and choices, for people. Errors: prints nothing for null or no plan. Owner: none. Thread: as the
+ * communicator. */
 void epx_plan_print(const struct epx_plan *plan, FILE *out);
 
-/* Rows that expand_x must hold (A), local experts of this rank. */
+/* Rows that expand_x must hold (A), local experts of this rank (L). Errors: 0 for null or no plan. Owner: none. Thread:
+ * any. */
 int64_t epx_plan_recv_row_max(const struct epx_plan *plan);
 int64_t epx_plan_local_expert_count(const struct epx_plan *plan);
 
@@ -164,17 +220,17 @@ int64_t epx_plan_local_expert_count(const struct epx_plan *plan);
 
 struct epx_dispatch_args {
     size_t struct_bytes;
-    int64_t token_count;        /* T, 0 .. token_max; may differ between ranks */
+    int64_t token_count;        /* T, 0 .. token_max; may differ between ranks and runs. With 0 inputs may be null */
     const void *x;              /* (T, H) dtype */
-    const int32_t *expert_ids;  /* (T, K), each in [0, E); repetitions are allowed */
-    const float *expert_scales; /* (T, K) or null: only copied to expand_scales by the two-level exchange */
-    const float
-        *smooth_scales;    /* (E, H), with S > 0 (E + 1, H) and row 0 for the shared expert; with smooth_scales = 1 */
-    void *expand_x;        /* out (A, H) dtype or int8: rows by (local expert, source rank, token, k) */
-    float *dynamic_scales; /* out (A,) with EPX_ROWS_INT8 */
-    int32_t *expand_idx;   /* out (T * K,): for combine */
-    int64_t *expert_token_nums; /* out (L,): rows of each local expert */
-    int32_t *ep_recv_counts;    /* out (W * L,): running totals by (local expert, source rank); the last is all rows */
+    const int32_t *expert_ids;  /* (T, K), each in [0, E); repetitions are allowed, each is a row of its own */
+    const float *expert_scales; /* (T, K) or null: only copied to expand_scales, by the two-level exchange */
+    const float *smooth_scales; /* (E, H), with S > 0 (E + 1, H) and row 0 for the shared expert; with smooth_scales = 1
+                                   and the full mesh, else not used */
+    void *expand_x;             /* out (A, H) dtype, int8 with EPX_ROWS_INT8 */
+    float *dynamic_scales;      /* out (A,) with EPX_ROWS_INT8, else not used */
+    int32_t *expand_idx;        /* out (T * K,): for combine; not used by the two-level exchange */
+    int64_t *expert_token_nums; /* out (L,) */
+    int32_t *ep_recv_counts;    /* out (W * L,): for combine */
     float *expand_scales;       /* out (A,) or null: two-level exchange only */
 };
 #define EPX_DISPATCH_ARGS_INIT                                                                                         \
@@ -184,9 +240,9 @@ struct epx_dispatch_args {
 
 struct epx_combine_args {
     size_t struct_bytes;
-    int64_t token_count;           /* as in the dispatch */
+    int64_t token_count;           /* T, as in the dispatch */
     const void *expand_x;          /* (A, H) dtype: the experts' outputs, in the rows of the dispatch */
-    const int32_t *expert_ids;     /* (T, K) */
+    const int32_t *expert_ids;     /* (T, K), as in the dispatch */
     const int32_t *expand_idx;     /* (T * K,) from dispatch; not used by the two-level exchange */
     const int32_t *ep_send_counts; /* (W * L,): ep_recv_counts of dispatch */
     const float *expert_scales;    /* (T, K): weights */
@@ -198,30 +254,87 @@ struct epx_combine_args {
     }
 
 /*
- * Collective; return when complete on this rank: outputs final, and no peer reads this rank's buffers any more.
- * Rows of expand_x beyond the last total are not written. Errors: EPX_ERR_NULL, EPX_ERR_INVALID for the arguments
- * (local, nothing was started); the 40s for a failed round.
+ * Sends each token to the ranks that own its experts. Collective; returns when complete on this rank: outputs final,
+ * and no peer reads this rank's buffers any more. Shapes and dtypes: struct epx_dispatch_args.
+ *
+ * Valid on return, n being ep_recv_counts[W * L - 1], the number of rows that arrived:
+ *   expand_x           rows [0, n), ordered by local expert, then source rank, then the token's place, then k; on a
+ *                      rank r < S its own T tokens, then its share of those of ranks S .. W-1, by rank. Bit copies of
+ *                      x, or int8
+ *   dynamic_scales     [0, n): what an int8 row is multiplied by to get the token back
+ *   expand_idx         all: how many earlier (token, k) of this rank name the same expert
+ *   expert_token_nums  all: rows of each local expert
+ *   ep_recv_counts     all: running totals over (local expert, source rank)
+ *   expand_scales      [0, n) when this rank also gives expert_scales, or has no tokens: the weight with which the
+ *                      row's token first names the expert; 1 for the shared expert; 0 where the token's rank gave none
+ * What lies beyond keeps what it held. docs/operators.md defines every bit.
+ *
+ * Errors, local, nothing was started:
+ *   EPX_ERR_NULL       a tensor that is used is null
+ *   EPX_ERR_INVALID    token_count is out of range, an output overlaps another tensor, or a tensor meets memory of
+ *                      epx_memory_alloc and does not lie inside one allocation
+ *   EPX_ERR_STATE      the communicator was destroyed, or belongs to the process before a fork
+ *   EPX_ERR_NO_MEMORY  for the copy of tensors that peers cannot read in place, at the first such call
+ * Errors, of the round, on every rank:
+ *   EPX_ERR_MISMATCH   ranks disagree on a size, an option or the order of calls
+ *   EPX_ERR_EXPERT_ID  an expert id is not in [0, E)
+ *   EPX_ERR_CAPACITY   more rows arrive on a rank than its expand_x has
+ *   EPX_ERR_PEER_DEAD, EPX_ERR_PEER_LEFT, EPX_ERR_TIMEOUT  a rank does not take part; the text names it
+ *   EPX_ERR_PROTOCOL, EPX_ERR_INTERNAL                     a defect, or a peer that is not epx
+ * Owner: all tensors stay the caller's. Thread: as the communicator.
+ * Source: aclnnMoeDistributeDispatch (first version of the operator). Differs: no limits on sizes; bad ids and too many
+ * rows are errors; expert_token_nums are counts, and globalBs is not asked for.
  */
 enum epx_status epx_dispatch(struct epx_plan *plan, const struct epx_dispatch_args *args);
+
+/*
+ * Brings the experts' rows back and sums them: x[t] = the sum over k of row (t, k) times expert_scales[t, k], plus the
+ * row of the shared expert with S > 0, in fp32, rounded once. Collective; returns when complete on this rank, as above.
+ * Depends on its arguments alone, and not on which dispatch was run before. Shapes and dtypes: struct epx_combine_args.
+ *
+ * Valid on return: all of x. Read of expand_x: the rows that ep_send_counts counts.
+ * Errors: as of epx_dispatch, without EPX_ERR_CAPACITY, and
+ *   EPX_ERR_COUNTS     ep_send_counts falls or exceeds A; expand_idx names a row that the expert's block has not; the
+ *                      rows for the shared expert are not those of the dispatch
+ * Owner: all tensors stay the caller's. Thread: as the communicator.
+ * Source: aclnnMoeDistributeCombine (first version of the operator). Differs: no limits on sizes; contradictory counts
+ * are errors; expandScales is not asked for.
+ */
 enum epx_status epx_combine(struct epx_plan *plan, const struct epx_combine_args *args);
 
-/* The same, in the background: buffers stay the operation's until epx_wait returned. Operations of one communicator run
- * in the order of their starts. Owner of *out: epx_wait frees it. */
+/*
+ * The same in the background: returns once the operation is queued. `args` is copied; tensors are the operation's until
+ * epx_wait has returned its status. Operations of one communicator, started or not, run in the order of the calls.
+ * Errors: the local ones of the operation; those of the round come from epx_wait.
+ * Owner of *out: the caller, until epx_wait sets it to null. Thread: as the communicator.
+ */
 enum epx_status epx_dispatch_start(struct epx_plan *plan, const struct epx_dispatch_args *args,
                                    struct epx_request **out);
 enum epx_status epx_combine_start(struct epx_plan *plan, const struct epx_combine_args *args, struct epx_request **out);
 
-/* Waits for a started operation and returns its status. timeout_ms -1: for ever; when it passes: EPX_ERR_TIMEOUT with
- * the line of blame, and the request stays valid to be waited for again. */
-enum epx_status epx_wait(struct epx_request *request, int64_t timeout_ms);
+/*
+ * Waits for a started operation and returns its status. timeout_ms -1: for ever; 0: looks only.
+ * Errors: those of the operation's round, *request being null then; and, *request being left as it was,
+ *   EPX_ERR_TIMEOUT  timeout_ms passed; the text says who is late. To be waited for again
+ *   EPX_ERR_NULL     request or *request is null
+ *   EPX_ERR_INVALID  no request, or timeout_ms below -1
+ *   EPX_ERR_STATE    the request is of the process before a fork
+ * Owner: *request is freed and set to null once the operation has ended, with success or not.
+ * Thread: any, one call at a time per request.
+ */
+enum epx_status epx_wait(struct epx_request **request, int64_t timeout_ms);
 
-struct epx_stats { /* of a plan's last finished run of each operation, this rank */
-    size_t struct_bytes;
+struct epx_stats {       /* of a plan's last successful run of each operation, this rank; 0 before there was one */
+    size_t struct_bytes; /* sizeof, set by the caller */
     int64_t dispatch_rows_sent, dispatch_rows_received, dispatch_bytes_read, dispatch_bytes_written;
     int64_t combine_rows_read, combine_bytes_read, combine_bytes_written;
+    /* Whole operation; of it waiting for the others to enter, moving rows, waiting for the others to be done. */
     uint64_t dispatch_ns, dispatch_enter_wait_ns, dispatch_move_ns, dispatch_done_wait_ns;
     uint64_t combine_ns, combine_enter_wait_ns, combine_move_ns, combine_done_wait_ns;
 };
+
+/* Fills `stats`, whose struct_bytes says how long it is. Errors: EPX_ERR_NULL, EPX_ERR_INVALID (no plan, struct_bytes).
+ * Owner: the caller. Thread: any. */
 enum epx_status epx_plan_stats(const struct epx_plan *plan, struct epx_stats *stats);
 
 #ifdef __cplusplus

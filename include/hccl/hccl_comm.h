@@ -29,9 +29,8 @@ extern "C" {
 /*
  * Joins the world that a rank table describes, as rank `rank` of it. clusterInfo: path of the JSON file.
  * Errors: 4 the table cannot be read, is not JSON, or breaks a rule; 1 rank is not in the table; 7 the current device
- * is not the one that the table gives this rank.
- * Differs: where the table's addresses are not this machine's, all ranks
- * are expected here.
+ * is not the one that the table gives this rank (by its number in ASCEND_RT_VISIBLE_DEVICES, where that is set).
+ * Differs: the table's addresses are checked for form and not dialled: all ranks are expected here.
  */
 HCCL_API_ HcclResult HcclCommInitClusterInfo(const char *clusterInfo, uint32_t rank, HcclComm *comm);
 
@@ -83,7 +82,8 @@ HCCL_API_ HcclResult HcclGetCommName(HcclComm comm, char *commName);
 HCCL_API_ HcclResult HcclGetRankId(HcclComm comm, uint32_t *rank);
 HCCL_API_ HcclResult HcclGetRankSize(HcclComm comm, uint32_t *rankSize);
 
-/* The communicator of this name on the current device. Errors: 2 a pointer is null; 6 there is none. */
+/* The communicator of this name on the current device. Errors: 2 a pointer is null; 6 there is none; 15 the
+ * calling thread has no current device. */
 HCCL_API_ HcclResult HcclCommGetHandleWithName(const char *commName, HcclComm *comm);
 
 /* What the communicator's first failed operation failed with, 0 for none. Errors: 2 a pointer is null; 1 comm is none.

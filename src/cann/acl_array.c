@@ -77,10 +77,20 @@ static aclnnStatus destroy(const void *object, enum epx_object_kind kind)
     return ACLNN_SUCCESS;
 }
 
+/* What the functions that ask for a size call their first parameter. */
+static const char *parameter_name(enum epx_object_kind kind)
+{
+    switch (kind) {
+    case EPX_OBJECT_TENSOR_LIST: return "tensorList";
+    case EPX_OBJECT_SCALAR_LIST: return "scalarList";
+    default: return "array";
+    }
+}
+
 static aclnnStatus array_size(const void *object, enum epx_object_kind kind, uint64_t *size)
 {
     if (!object || !size) {
-        return epx_cann_refuse(ACLNN_ERR_PARAM_NULLPTR, "%s is null", object ? "size" : "the object");
+        return epx_cann_refuse(ACLNN_ERR_PARAM_NULLPTR, "%s is null", object ? "size" : parameter_name(kind));
     }
     if (!epx_object_alive(object, kind)) {
         return refuse_unknown(object);

@@ -18,8 +18,9 @@ static pthread_mutex_t devices_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct device devices[EPX_CANN_DEVICES_MAX];
 static _Thread_local void *current_context; /* a handle: it may have ended since */
 
-/* How many entries of a list "0,2,3" are devices below `count`, in ascending order, up to the first that is not. */
-static int64_t count_visible(const char *list, int64_t count)
+/* How many entries of a list "0,2,3" are devices below `count`, in ascending order, up to the first that is not.
+ * *number is the entry at `index`, and stays as it is where the list has none. */
+static int64_t count_visible(const char *list, int64_t count, int64_t index, int32_t *number)
 {
     int64_t visible = 0;
     int64_t previous = -1;
@@ -32,6 +33,9 @@ static int64_t count_visible(const char *list, int64_t count)
         if (value <= previous || value >= count || (*end != ',' && *end != '\0')) {
             return visible;
         }
+        if (visible == index) {
+            *number = (int32_t)value;
+        }
         previous = value;
         visible++;
         if (*end == '\0') {
@@ -41,7 +45,8 @@ static int64_t count_visible(const char *list, int64_t count)
     }
 }
 
-static enum epx_status device_count(int64_t *count)
+/* The devices that the program sees. *number, a device's own number, is replaced by the machine's. */
+static enum epx_status device_count(int64_t *count, int32_t *number)
 {
     EPX_TRY(epx_option_integer(EPX_OPTION_DEVICE_COUNT, count));
     if (*count > EPX_CANN_DEVICES_MAX) {
@@ -49,16 +54,24 @@ static enum epx_status device_count(int64_t *count)
                         EPX_CANN_DEVICES_MAX);
     }
     if (epx_option_is_set(EPX_OPTION_ASCEND_RT_VISIBLE_DEVICES)) {
-        *count = count_visible(epx_option_text(EPX_OPTION_ASCEND_RT_VISIBLE_DEVICES), *count);
+        *count = count_visible(epx_option_text(EPX_OPTION_ASCEND_RT_VISIBLE_DEVICES), *count, *number, number);
     }
     return EPX_OK;
+}
+
+enum epx_status epx_cann_device_number(int32_t device, int32_t *number)
+{
+    int64_t count;
+    *number = device;
+    return device_count(&count, number);
 }
 
 /* 0, or the code that was reported. */
 static aclError check_device(int32_t device)
 {
     int64_t count;
-    enum epx_status status = device_count(&count);
+    int32_t number = device;
+    enum epx_status status = device_count(&count, &number);
     if (status != EPX_OK) {
         return epx_cann_acl_result(status);
     }
@@ -73,14 +86,16 @@ static enum epx_status context_make(int32_t device, bool is_default, void **hand
 {
     epx_cann_state_watch_forks();
     struct epx_cann_context *context = calloc(1, sizeof *context);
-    void *added = context ? epx_handle_add(&contexts, context) : NULL;
-    if (!added) {
+    void *added;
+    if (context) {
+        context->device = device;
+        context->is_default = is_default;
+    }
+    if (!context || !epx_handle_add(&contexts, context, &added)) {
         free(context);
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a context");
     }
     /* Nobody knows the handle yet. */
-    context->device = device;
-    context->is_default = is_default;
     enum epx_status status = epx_cann_stream_make(added, device, true, &context->default_stream);
     if (status != EPX_OK) {
         free(epx_handle_remove(&contexts, added));
@@ -188,10 +203,11 @@ aclError epx_cann_aclrtGetDevice(int32_t *deviceId)
 aclError epx_cann_aclrtGetDeviceCount(uint32_t *count)
 {
     int64_t value;
+    int32_t any = 0;
     if (!count) {
         return epx_cann_refuse(ACL_ERROR_INVALID_PARAM, "count is null");
     }
-    enum epx_status status = device_count(&value);
+    enum epx_status status = device_count(&value, &any);
     if (status == EPX_OK) {
         *count = (uint32_t)value;
     }

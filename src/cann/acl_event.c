@@ -33,12 +33,10 @@ static enum epx_status event_make(void **handle)
     struct epx_event *event;
     EPX_TRY(epx_cann_current_device(&device));
     EPX_TRY(epx_event_create(&event));
-    void *added = epx_handle_add(&events, event);
-    if (!added) {
+    if (!epx_handle_add(&events, event, handle)) {
         epx_event_destroy(event);
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for an event");
     }
-    *handle = added;
     return EPX_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "cann/acl_objects.h"
 #include "cann/acl_state.h"
 #include "cann/exports_acl.h"
+#include "cann/object_set.h"
 
 #include "base/topology.h"
 #include "memory/arena.h"
@@ -24,24 +25,31 @@ static aclError allocate(void **out, const char *name, size_t size, size_t align
     if (size == 0) {
         return epx_cann_refuse(ACL_ERROR_INVALID_PARAM, "size is 0, must be at least 1");
     }
+    epx_cann_state_watch_forks();
     enum epx_status status = epx_arena_alloc(size, align, &pointer);
-    if (status == EPX_OK) {
-        *out = pointer;
+    if (status != EPX_OK) {
+        return epx_cann_acl_result(status);
     }
-    return epx_cann_acl_result(status);
+    if (!epx_object_add(pointer, EPX_OBJECT_MEMORY)) {
+        enum epx_status ignored = epx_arena_free(pointer);
+        (void)ignored;
+        return epx_cann_refuse(ACL_ERROR_RT_MEMORY_ALLOCATION, "no memory to note an allocation of %zu bytes", size);
+    }
+    *out = pointer;
+    return ACL_SUCCESS;
 }
 
+/* The library's own blocks lie in the same arena: only what a program was given is looked for there. */
 static aclError release(void *pointer, const char *name)
 {
     if (!pointer) {
         return epx_cann_refuse(ACL_ERROR_INVALID_PARAM, "%s is null", name);
     }
-    enum epx_status status = epx_arena_free(pointer);
-    if (status == EPX_ERR_NOT_FOUND) {
+    if (!epx_object_remove(pointer, EPX_OBJECT_MEMORY)) {
         return epx_cann_refuse(ACL_ERROR_RT_PARAM_INVALID, "%s is %p, not the start of a live allocation", name,
                                pointer);
     }
-    return epx_cann_acl_result(status);
+    return epx_cann_acl_result(epx_arena_free(pointer));
 }
 
 /* Alignment by policy, 0 for an unknown one. Only policies that insist on huge pages promise their alignment. */

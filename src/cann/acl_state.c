@@ -2,6 +2,7 @@
 
 #include "cann/acl_error.h"
 #include "cann/acl_objects.h"
+#include "cann/collective.h"
 #include "cann/exports_acl.h"
 #include "cann/object_set.h"
 #include "comm/json_file.h"
@@ -25,6 +26,7 @@ void epx_cann_state_reset_after_fork(void)
     epx_cann_streams_reset_after_fork();
     epx_cann_events_reset_after_fork();
     epx_object_set_reset_after_fork();
+    epx_cann_collective_reset_after_fork();
 }
 
 static void register_reset(void)

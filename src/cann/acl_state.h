@@ -15,6 +15,9 @@
 /* Current device of the calling thread; EPX_ERR_STATE when there is no context. */
 EPX_NODISCARD enum epx_status epx_cann_current_device(int32_t *device);
 
+/* The machine's number of a device: another one where ASCEND_RT_VISIBLE_DEVICES shows some only. EPX_ERR_CONFIG. */
+EPX_NODISCARD enum epx_status epx_cann_device_number(int32_t device, int32_t *number);
+
 /*
  * The engine stream behind a handle (null: the default stream of the current context) and its device. The stream cannot
  * be destroyed until epx_cann_stream_release. EPX_ERR_NOT_FOUND for an unknown handle, EPX_ERR_STATE without a context.

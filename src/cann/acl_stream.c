@@ -24,14 +24,12 @@ enum epx_status epx_cann_stream_make(void *context, int32_t device, bool is_defa
     stream->device = device;
     stream->is_default = is_default;
     epx_stream_set_owner(stream->engine, stream);
-    void *added = epx_handle_add(&streams, stream);
-    if (!added) {
+    if (!epx_handle_add(&streams, stream, &stream->handle)) {
         epx_stream_destroy(stream->engine);
         free(stream);
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a stream");
     }
-    stream->handle = added;
-    *handle = added;
+    *handle = stream->handle;
     return EPX_OK;
 }
 

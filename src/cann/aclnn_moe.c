@@ -82,8 +82,8 @@ static enum epx_status check_rank_count(const struct epx_comm *comm, const char 
                                         int64_t size)
 {
     if ((int64_t)epx_comm_rank_count(comm) != size) {
-        return epx_fail(EPX_ERR_NOT_FOUND, "communicator '%.127s' has %u ranks, %s is %lld", group,
-                        epx_comm_rank_count(comm), argument, (long long)size);
+        return epx_fail(EPX_ERR_NOT_FOUND, "%s is %lld, must be %u, the ranks of communicator '%.127s'", argument,
+                        (long long)size, epx_comm_rank_count(comm), group);
     }
     return EPX_OK;
 }
@@ -114,10 +114,10 @@ static enum epx_status prepare(const struct epx_cann_call *call, aclOpExecutor *
     EPX_TRY(epx_product_current(&product));
     EPX_TRY(epx_product_check_call(call, product));
     EPX_TRY(epx_product_check_limits(call, product));
-    EPX_TRY(epx_cann_comm_acquire(attributes->group_ep, attributes->ep_rank_id, &planned.comm));
+    EPX_TRY(epx_cann_comm_acquire("groupEp", attributes->group_ep, attributes->ep_rank_id, &planned.comm));
     enum epx_status status = EPX_OK;
     if (attributes->tp_world_size > 1) {
-        status = epx_cann_comm_acquire(attributes->group_tp, attributes->tp_rank_id, &planned.tp_comm);
+        status = epx_cann_comm_acquire("groupTp", attributes->group_tp, attributes->tp_rank_id, &planned.tp_comm);
     }
     if (status == EPX_OK) {
         status = plan_call(call, product, &planned, executor);

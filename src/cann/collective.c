@@ -5,6 +5,7 @@
 #include "cann/hccl_state.h"
 #include "runtime/stream.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,6 +21,11 @@ struct epx_cann_launch {
 
 /* Held from the reservation of a round to its task's place on the stream. */
 static pthread_mutex_t submit_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void epx_cann_collective_reset_after_fork(void)
+{
+    pthread_mutex_init(&submit_lock, NULL);
+}
 
 static void launch_end(struct epx_cann_launch *launch)
 {
@@ -73,7 +79,10 @@ static void launch_release(void *context)
 {
     struct epx_cann_launch *launch = context;
     if (!launch->over) {
-        launch_abandon(launch, EPX_ERR_ABORTED, "an operation was taken off its stream before it ran");
+        char text[EPX_ERROR_TEXT_BYTES];
+        snprintf(text, sizeof text, "rank %" PRIu32 ": an operation was taken off its stream before it ran",
+                 epx_comm_rank(launch->comm));
+        launch_abandon(launch, EPX_ERR_ABORTED, text);
     }
     launch_free(launch);
 }

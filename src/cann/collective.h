@@ -30,4 +30,7 @@ struct epx_cann_collective {
 EPX_NODISCARD enum epx_status epx_cann_collective_submit(aclrtStream stream,
                                                          const struct epx_cann_collective *collective, bool *taken);
 
+/* In a forked child. */
+void epx_cann_collective_reset_after_fork(void);
+
 #endif

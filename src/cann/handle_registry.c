@@ -63,17 +63,17 @@ static bool find_free(struct epx_handle_registry *registry, uint32_t *place)
     return true;
 }
 
-void *epx_handle_add(struct epx_handle_registry *registry, void *object)
+bool epx_handle_add(struct epx_handle_registry *registry, void *object, void **handle)
 {
-    void *handle = NULL;
     uint32_t place;
     pthread_mutex_lock(&registry->lock);
-    if (find_free(registry, &place)) {
+    bool has_room = find_free(registry, &place);
+    if (has_room) {
         registry->entries[place] = (struct epx_handle_entry){.object = object, .generation = registry->generation++};
-        handle = handle_of(registry, place);
+        *handle = handle_of(registry, place);
     }
     pthread_mutex_unlock(&registry->lock);
-    return handle;
+    return has_room;
 }
 
 void *epx_handle_acquire(struct epx_handle_registry *registry, const void *handle)

@@ -25,8 +25,9 @@ struct epx_handle_registry {
         .lock = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER, .kind = (kind_), .generation = 1      \
     }
 
-/* A handle for `object`, null when there is no memory. */
-void *epx_handle_add(struct epx_handle_registry *registry, void *object);
+/* Writes a handle for `object` to *handle before anybody can find the object by it; *handle may be a field of the
+ * object. False when there is no memory. */
+bool epx_handle_add(struct epx_handle_registry *registry, void *object, void **handle);
 
 /* The object, which stays until it is released; null when the handle is unknown. */
 void *epx_handle_acquire(struct epx_handle_registry *registry, const void *handle);

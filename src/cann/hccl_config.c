@@ -1,17 +1,21 @@
 #include "cann/hccl_config.h"
 
 #include "base/config.h"
+#include "comm/json_file.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define BASE_PORT_DEFAULT 60000
 #define PORT_MAX          65535
 #define RANGES_MAX        64 /* entries of one port list */
 #define LIST_TEXT_BYTES   1024
+#define POD_NAME_BYTES    128
 
 static const char *variable_text(const char *name)
 {
@@ -54,6 +58,16 @@ static bool is_family(const char *text)
 static bool is_flag(const char *text)
 {
     return strcmp(text, "0") == 0 || strcmp(text, "1") == 0;
+}
+
+static bool is_truth(const char *text)
+{
+    return strcasecmp(text, "TRUE") == 0 || strcasecmp(text, "FALSE") == 0;
+}
+
+static bool is_pod_name(const char *text)
+{
+    return strlen(text) < POD_NAME_BYTES;
 }
 
 static bool parse_port_range(char *item, int64_t *first, int64_t *last)
@@ -117,7 +131,13 @@ static char *trim(char *text)
     return text;
 }
 
-static bool is_fault_list(const char *text)
+static bool is_retry_setting(const char *level, const char *value)
+{
+    return level[0] == 'L' && level[1] >= '0' && level[1] <= '2' && level[2] == '\0' && is_flag(value);
+}
+
+/* "key:value,key:value" with spaces around each. */
+static bool is_setting_list(const char *text, bool (*is_setting)(const char *key, const char *value))
 {
     char copy[LIST_TEXT_BYTES];
     if (strlen(text) >= sizeof copy) {
@@ -131,11 +151,21 @@ static bool is_fault_list(const char *text)
             return false;
         }
         *colon = '\0';
-        if (!is_fault_setting(trim(item), trim(colon + 1))) {
+        if (!is_setting(trim(item), trim(colon + 1))) {
             return false;
         }
     }
     return true;
+}
+
+static bool is_fault_list(const char *text)
+{
+    return is_setting_list(text, is_fault_setting);
+}
+
+static bool is_retry_list(const char *text)
+{
+    return is_setting_list(text, is_retry_setting);
 }
 
 /* Variables that change nothing here: a job script that sets one wrongly is told so, as on the device. */
@@ -153,7 +183,25 @@ static const struct {
     {"HCCL_DFS_CONFIG", is_fault_list,
      "connection_fault_detection_time:0 or [20, 7200], cluster_heartbeat:on|off, stuck_detection:on|off, "
      "inconsistent_check:on|off|first"},
+    {"HCCL_INTER_HCCS_DISABLE", is_truth, "TRUE or FALSE"},
+    {"HCCL_LOGIC_SUPERPOD_ID", is_pod_name, "of at most 127 characters"},
+    {"HCCL_OP_RETRY_ENABLE", is_retry_list, "L0, L1, L2, each with :0 or :1, such as L0:0,L1:1,L2:1"},
+    {"HCCL_ENTRY_LOG_ENABLE", is_flag, "0 or 1"},
+    {"HCCL_DIAGNOSE_ENABLE", is_flag, "0 or 1"},
 };
+
+/* The list of addresses that may join changes nothing here, but must be there when it is switched on. */
+static enum epx_status check_whitelist(void)
+{
+    const char *disabled = variable_text("HCCL_WHITELIST_DISABLE");
+    const char *path = variable_text("HCCL_WHITELIST_FILE");
+    if (!disabled || strcmp(disabled, "0") != 0 || !path || epx_json_file_check(path) == EPX_OK) {
+        return EPX_OK;
+    }
+    char reason[EPX_ERROR_TEXT_BYTES];
+    snprintf(reason, sizeof reason, "%s", epx_error_text());
+    return epx_fail(EPX_ERR_CONFIG, "HCCL_WHITELIST_FILE: %.400s", reason);
+}
 
 static enum epx_status check_variables(void)
 {
@@ -164,6 +212,7 @@ static enum epx_status check_variables(void)
                             checked_variables[i].allowed);
         }
     }
+    EPX_TRY(check_whitelist());
     static const enum epx_option_id options[] = {EPX_OPTION_HCCL_CONNECT_TIMEOUT, EPX_OPTION_HCCL_EXEC_TIMEOUT,
                                                  EPX_OPTION_HCCL_DETERMINISTIC, EPX_OPTION_HCCL_INTRA_PCIE_ENABLE,
                                                  EPX_OPTION_HCCL_INTRA_ROCE_ENABLE};

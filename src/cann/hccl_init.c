@@ -61,6 +61,18 @@ static HcclResult refuse_table(enum epx_status status)
     return is_table ? epx_hccl_refuse_as(HCCL_E_INTERNAL) : epx_hccl_refuse(status);
 }
 
+static HcclResult refuse_device(const char *path, const struct epx_hccl_creation *creation, uint32_t device,
+                                int32_t number)
+{
+    char shown[64] = "";
+    if (number != creation->device) {
+        snprintf(shown, sizeof shown, ", number %" PRId32 " of ASCEND_RT_VISIBLE_DEVICES", number);
+    }
+    (void)epx_fail(EPX_ERR_STATE, "%s gives rank %" PRIu32 " device %" PRIu32 ", the current device is %" PRId32 "%s",
+                   path, creation->rank, device, creation->device, shown);
+    return epx_hccl_refuse_as(HCCL_E_UNAVAIL);
+}
+
 static HcclResult join_table(const struct epx_rank_table *table, const char *path, struct epx_hccl_creation *creation,
                              HcclComm *comm)
 {
@@ -70,10 +82,13 @@ static HcclResult join_table(const struct epx_rank_table *table, const char *pat
                                         creation->rank, table->rank_count, path));
     }
     const uint32_t device = table->ranks[creation->rank].device_id;
-    if ((int64_t)device != creation->device) {
-        (void)epx_fail(EPX_ERR_STATE, "%s gives rank %" PRIu32 " device %" PRIu32 ", the current device is %" PRId32,
-                       path, creation->rank, device, creation->device);
-        return epx_hccl_refuse_as(HCCL_E_UNAVAIL);
+    int32_t number;
+    enum epx_status status = epx_cann_device_number(creation->device, &number);
+    if (status != EPX_OK) {
+        return epx_hccl_refuse(status);
+    }
+    if ((int64_t)device != number) {
+        return refuse_device(path, creation, device, number);
     }
     epx_hccl_key("table", table->digest, sizeof table->digest, creation->key);
     creation->rank_count = table->rank_count;

@@ -75,15 +75,17 @@ static uint32_t start_threads(struct one_rank *ranks, uint32_t rank_count, int *
     return started;
 }
 
+/* The first, unless another is the reason why it waited in vain. */
 static enum epx_status first_failure(const struct one_rank *ranks, uint32_t rank_count)
 {
-    for (uint32_t i = 0; i < rank_count; i++) {
-        if (ranks[i].status != EPX_OK) {
+    enum epx_status status = EPX_OK;
+    for (uint32_t i = 0; i < rank_count && (status == EPX_OK || status == EPX_ERR_JOIN_TIMEOUT); i++) {
+        if (ranks[i].status != EPX_OK && (status == EPX_OK || ranks[i].status != EPX_ERR_JOIN_TIMEOUT)) {
             epx_error_text_set(ranks[i].text);
-            return ranks[i].status;
+            status = ranks[i].status;
         }
     }
-    return EPX_OK;
+    return status;
 }
 
 static enum epx_status join_all(struct all_ranks *all, struct one_rank *ranks)

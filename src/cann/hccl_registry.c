@@ -134,8 +134,8 @@ enum epx_status epx_hccl_registry_add(const struct epx_hccl_entry *entry, HcclCo
     node->serial = ++registry_serial;
     node->next = registry_newest;
     registry_newest = node;
+    *handle = handle_of(node->serial); /* from here on anybody may destroy it */
     pthread_mutex_unlock(&registry_lock);
-    *handle = handle_of(node->serial);
     return EPX_OK;
 }
 
@@ -252,7 +252,7 @@ void epx_hccl_registry_unclaim_sub(HcclComm parent, uint64_t sub_id)
     pthread_mutex_unlock(&registry_lock);
 }
 
-enum epx_status epx_cann_comm_acquire(const char *group, int64_t rank, struct epx_comm **comm)
+enum epx_status epx_cann_comm_acquire(const char *argument, const char *group, int64_t rank, struct epx_comm **comm)
 {
     int32_t device;
     if (epx_cann_current_device(&device) != EPX_OK) {
@@ -270,8 +270,9 @@ enum epx_status epx_cann_comm_acquire(const char *group, int64_t rank, struct ep
     pthread_mutex_unlock(&registry_lock);
     if (!node) {
         return epx_fail(EPX_ERR_NOT_FOUND,
-                        "no communicator '%.127s' with rank %" PRId64 " in this process; there are: %s", group, rank,
-                        listed);
+                        "%s is '%.127s': no communicator of this name and rank %" PRId64
+                        " is in this process; there are: %s",
+                        argument, group, rank, listed);
     }
     return EPX_OK;
 }

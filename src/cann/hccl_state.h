@@ -12,10 +12,11 @@
 
 /*
  * The communicator that a call means by a group name: the one with this name and rank on the current device; else with
- * this name and rank on any device. EPX_ERR_NOT_FOUND names what was asked and what exists. Held until released:
- * destroy refuses while it is held.
+ * this name and rank on any device. EPX_ERR_NOT_FOUND names the argument, what was asked and what exists. Held until
+ * released: destroy refuses while it is held.
  */
-EPX_NODISCARD enum epx_status epx_cann_comm_acquire(const char *group, int64_t rank, struct epx_comm **comm);
+EPX_NODISCARD enum epx_status epx_cann_comm_acquire(const char *argument, const char *group, int64_t rank,
+                                                    struct epx_comm **comm);
 void epx_cann_comm_release(struct epx_comm *comm);
 
 /* HCCL_BUFFSIZE of the communicator in MiB, as read when it was created (or its configuration). */

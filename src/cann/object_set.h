@@ -15,6 +15,7 @@ enum epx_object_kind {
     EPX_OBJECT_BOOL_ARRAY,
     EPX_OBJECT_TENSOR_LIST,
     EPX_OBJECT_SCALAR_LIST,
+    EPX_OBJECT_MEMORY, /* what aclrtMalloc and aclrtMallocHost gave; nothing is read through it */
 };
 
 /* False when there is no memory. */

@@ -297,17 +297,32 @@ static enum epx_status check_topk_of_experts(const struct check *check)
     return EPX_OK;
 }
 
+/* The two-level exchange is not held to the list: it needs no more than a bound. */
+static bool in_global_bs_list(const struct check *check, int64_t equal)
+{
+    const int64_t unequal = check->limits->global_bs_unequal;
+    const int64_t global_bs = check->attributes->global_bs;
+    return unequal == 0 || check->two_level || global_bs == equal ||
+           global_bs == unequal * check->attributes->ep_world_size;
+}
+
 static enum epx_status check_global_bs(const struct check *check)
 {
     const int64_t global_bs = check->attributes->global_bs;
     const int64_t world = check->attributes->ep_world_size;
-    int64_t minimum;
+    const int64_t equal = epx_product_token_count(check->call) * world; /* both have been checked */
     if (global_bs == 0) {
         return EPX_OK;
     }
-    if (!epx_mul_i64(epx_product_token_count(check->call), world, &minimum) || global_bs < minimum || global_bs < 0) {
+    if (!in_global_bs_list(check, equal)) {
+        return epx_fail(EPX_ERR_INVALID,
+                        "globalBs is %lld, must be 0, %lld (BS * epWorldSize) or, with unequal BS, %lld (product %s)",
+                        (long long)global_bs, (long long)equal, (long long)(check->limits->global_bs_unequal * world),
+                        check->limits->name);
+    }
+    if (global_bs < equal || global_bs < 0) {
         return epx_fail(EPX_ERR_INVALID, "globalBs is %lld, must be 0 or at least %lld (BS * epWorldSize)",
-                        (long long)global_bs, (long long)(epx_product_token_count(check->call) * world));
+                        (long long)global_bs, (long long)equal);
     }
     if (check->limits->global_bs_multiple && global_bs % world != 0) {
         return epx_fail(EPX_ERR_INVALID, "globalBs is %lld, must be a multiple of epWorldSize %lld (product %s)",
@@ -353,7 +368,7 @@ static enum epx_status check_tokens_shape(const struct check *check)
     return EPX_OK;
 }
 
-/* Without shared ranks row e is expert e's, with them row e + 1. Decision 13. */
+/* Without shared ranks row e is expert e's, with them row e + 1. docs/cann.md row 12. */
 static enum epx_status check_scales_shape(const struct check *check)
 {
     const struct epx_cann_attributes *attributes = check->attributes;
@@ -413,7 +428,7 @@ static enum epx_status check_counts(const struct check *check)
     return check_exact(check, EPX_CANN_ROLE_TP_COUNTS, 2, "tpWorldSize");
 }
 
-/* Decision 4, 20: without TP the length counts only where tpWorldSize says 1. */
+/* docs/cann.md row 4: without TP the length counts only where tpWorldSize says 1. */
 static enum epx_status check_tp_counts_without_tp(const struct check *check)
 {
     const struct aclTensor *counts = check->call->tensors[EPX_CANN_ROLE_TP_COUNTS];

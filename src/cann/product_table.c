@@ -8,71 +8,71 @@
 #define DEVICE_ID_MAX_OF_CHIP 15 /* rank table rules: device_id of A2 and A3 */
 #define MIB                   (INT64_C(1) << 20)
 
-/* page: epWorldSize, A2. Decision 7: the page's list, not any multiple of 8 as the device's tiling A2. */
+/* page: epWorldSize, A2; row 7. */
 static const int64_t a2_world_sizes[] = {16, 32, 64};
-/* page: epWorldSize, A3; device: tiling A3 has the same by W <= 288, W % 8, 256 % W or W % 144. */
+/* page: epWorldSize, A3; device: tiling A3 order 4, the same by W <= 288, W % 8, and 256 % W or W % 144. */
 static const int64_t a3_world_sizes[] = {8, 16, 32, 64, 128, 144, 256, 288};
 
+/* What is not named for a product is 0 or false: not asked for. */
 static const struct epx_product_limits product_limits[EPX_PRODUCT_COUNT] = {
     [EPX_PRODUCT_HOST] =
         {
             .name = "host",
-            .world_sizes = NULL,
-            .expert_max = INT32_MAX,
-            .hidden_min = 1,
-            .hidden_max = INT32_MAX,
-            .hidden_multiple = 1,
-            .token_min = 0,
-            .token_max = INT32_MAX,
-            .topk_max = INT32_MAX,
-            .tp_world_max = 2,
-            .knows_two_level = true,
-            .shared_ranks = true,
-            .buffer = EPX_PRODUCT_BUFFER_ANY, /* decision 16: needs no size */
+            .world_sizes = NULL,              /* the communicator's limit */
+            .expert_max = INT32_MAX,          /* an id is INT32 */
+            .hidden_min = 1,                  /* page: H, 0 excluded */
+            .hidden_max = INT32_MAX,          /* none of page or device: 63 bits hold all sizes made of it */
+            .hidden_multiple = 1,             /* none */
+            .token_min = 0,                   /* none: a rank may have no token */
+            .token_max = INT32_MAX,           /* as hidden_max */
+            .topk_max = INT32_MAX,            /* page: K, at most moeExpertNum; row 9 */
+            .tp_world_max = 2,                /* page: tpWorldSize */
+            .knows_two_level = true,          /* page: HCCL_INTRA_PCIE_ENABLE */
+            .shared_ranks = true,             /* page: sharedExpertRankNum */
+            .buffer = EPX_PRODUCT_BUFFER_ANY, /* row 15 */
         },
     [EPX_PRODUCT_A2] =
         {
             .name = "A2",
             .world_sizes = a2_world_sizes,
             .world_size_count = sizeof a2_world_sizes / sizeof a2_world_sizes[0],
-            .expert_max = 512,     /* page: moeExpertNum; device: tiling A2. The device's limit of 24 experts a rank is
-                                      not on the page, so it is not here */
-            .hidden_min = 1,       /* page: H, A2; device: tiling A2 */
-            .hidden_max = 7168,    /* the same */
-            .hidden_multiple = 32, /* the same */
-            .token_min = 1,        /* page: BS, A2; device: tiling A2 */
-            .token_max = 256,      /* the same */
-            .topk_max = 8,         /* page: K. Decision 8: not 16 as the device's tiling A2 */
-            .tp_world_max = 1,     /* page: tpWorldSize, A2: no TP; the device ignores the value. 1 means none, too */
-            .knows_two_level = true, /* page: HCCL_INTRA_PCIE_ENABLE; device: chosen when the first phase runs */
-            .two_level_needs_weights = true, /* decision: two-level combine (page: expertScales, expandScales, A2) */
-            .plain_return_only = true,       /* device: tiling A2 of combine, commQuantMode */
-            .global_bs_multiple = true,      /* page: globalBs, A2. Decision 11: any multiple of W from BS * W on */
-            .row_minimum = true,             /* page: A. Decisions 12, 29: at least */
-            .buffer = EPX_PRODUCT_BUFFER_A2, /* page: HCCL_BUFFSIZE, A2. Decision 16 */
+            .expert_max = 512,               /* page: moeExpertNum; device: tiling A2 order 9; row 17 */
+            .hidden_min = 1,                 /* page: H, A2; device: tiling A2 order 2 */
+            .hidden_max = 7168,              /* the same */
+            .hidden_multiple = 32,           /* the same */
+            .token_min = 1,                  /* page: BS, A2; device: tiling A2 order 3 */
+            .token_max = 256,                /* the same */
+            .topk_max = 8,                   /* page: K; row 8 */
+            .tp_world_max = 1,               /* page: tpWorldSize, A2; row 19 */
+            .knows_two_level = true,         /* page: HCCL_INTRA_PCIE_ENABLE */
+            .two_level_needs_weights = true, /* page: expertScales, expandScales, A2; row 18 */
+            .plain_return_only = true,       /* device: tiling A2 of combine order 9, commQuantMode; row 20 */
+            .global_bs_unequal = 256,        /* page: globalBs, A2; row 10 */
+            .row_minimum = true,             /* page: A; row 11 */
+            .buffer = EPX_PRODUCT_BUFFER_A2, /* page: HCCL_BUFFSIZE, A2; row 15 */
         },
     [EPX_PRODUCT_A3] =
         {
             .name = "A3",
             .world_sizes = a3_world_sizes,
             .world_size_count = sizeof a3_world_sizes / sizeof a3_world_sizes[0],
-            .expert_max = 512,               /* page: moeExpertNum; device: tiling A3 */
-            .hidden_min = 7168,              /* page: H, A3; device: tiling A3 */
+            .expert_max = 512,               /* page: moeExpertNum; device: tiling A3 order 1 */
+            .hidden_min = 7168,              /* page: H, A3; device: tiling A3 order 5 */
             .hidden_max = 7168,              /* the same */
             .hidden_multiple = 1,            /* the same */
-            .token_min = 1,                  /* page: BS, A3; device: tiling A3 */
+            .token_min = 1,                  /* page: BS, A3; device: tiling A3 order 4 */
             .token_max = 512,                /* the same */
-            .topk_max = 8,                   /* page: K; device: tiling A3 */
-            .tp_world_max = 2,               /* page: tpWorldSize, A3; device: tiling A3 */
+            .topk_max = 8,                   /* page: K; device: tiling A3 order 5 */
+            .tp_world_max = 2,               /* page: tpWorldSize, A3; device: tiling A3 order 1 */
             .shared_ranks = true,            /* page: sharedExpertRankNum, A3 */
-            .shared_ranks_divide = true,     /* the same. Decision 6: the page's range [0, W - 1) */
-            .tp_rank_zero = true,            /* page: tpRankId, A3; device: tiling A3 */
-            .checks_group_tp = true,         /* device: interface, length of groupTp; A2 replaces the name by "" */
-            .mask_refused = true,            /* decision 2 (device: tiling A3, xActiveMask) */
-            .global_bs_multiple = true,      /* device: tiling A3. Decision 11 */
-            .row_minimum = true,             /* page: A; device: tiling A3. Decision 12 */
-            .exact_outputs = true,           /* page: expandIdx, expertTokenNums, tpRecvCounts; device: tiling A3 */
-            .buffer = EPX_PRODUCT_BUFFER_A3, /* page: HCCL_BUFFSIZE, A3. Decision 16 */
+            .shared_ranks_divide = true,     /* the same; device: tiling A3 order 4; row 6 */
+            .tp_rank_zero = true,            /* page: tpRankId, A3; device: tiling A3 order 1 */
+            .checks_group_tp = true,         /* page: groupTp, A3; device: interface order 6; row 21 */
+            .mask_refused = true,            /* device: tiling A3 order 3; row 2 */
+            .global_bs_multiple = true,      /* device: tiling A3 order 4; row 10 */
+            .row_minimum = true,             /* page: A; device: tiling A3 order 5; row 11 */
+            .exact_outputs = true,           /* page: expandIdx, expertTokenNums, tpRecvCounts; device: the same */
+            .buffer = EPX_PRODUCT_BUFFER_A3, /* page: HCCL_BUFFSIZE, A3; row 15 */
         },
 };
 
@@ -99,7 +99,7 @@ enum epx_status epx_product_device_id_max(uint32_t *device_id_max)
     return EPX_OK;
 }
 
-/* device: both variables set, compared as texts. */
+/* device: as each first phase runs, both variables set, compared as texts. */
 bool epx_product_two_level(enum epx_product product)
 {
     return product_limits[product].knows_two_level && epx_option_is_set(EPX_OPTION_HCCL_INTRA_PCIE_ENABLE) &&

@@ -1,10 +1,10 @@
 /*
  * The limits themselves. Inside of product_*.c; product.h is what others use.
  *
- * Sources named beside the values in product_table.c: "page" is the interface page of the operator's first version with
- * the parameter it says it under; "device" is what the device's own code does, with its stage: interface (before any
- * tensor is looked at), framework (dtypes), tiling A2 or tiling A3 (attributes and shapes). Where they differ the
- * project's decision is named: "decision" with the row of docs/cann.md.
+ * Sources named beside the values in product_table.c. "page: <parameter>" is the interface page of the operator's first
+ * version, under that parameter. "device: <stage> order <n>" is the n-th check of the device's own code at that stage:
+ * interface (before any tensor is looked at), framework (dtypes), tiling A2 or tiling A3 (attributes and shapes).
+ * "row <n>" is the decision of that row of docs/cann.md, where page and device differ.
  */
 #ifndef EPX_CANN_PRODUCT_TABLE_H
 #define EPX_CANN_PRODUCT_TABLE_H
@@ -38,8 +38,9 @@ struct epx_product_limits {
     bool checks_group_tp;         /* its length, without TP */
     bool mask_refused;
     bool global_bs_multiple;
-    bool row_minimum;   /* expandX holds at least what equal ranks can send */
-    bool exact_outputs; /* expandIdx, expertTokenNums, tp counts: the page's size and no other */
+    int64_t global_bs_unequal; /* BS that ranks of unequal BS stand for; only it and the own count. 0: any */
+    bool row_minimum;          /* expandX holds at least what equal ranks can send */
+    bool exact_outputs;        /* expandIdx, expertTokenNums, tp counts: the page's size and no other */
     enum epx_product_buffer buffer;
 };
 

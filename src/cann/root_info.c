@@ -1,6 +1,7 @@
 #include "cann/root_info.h"
 
 #include "base/digest.h"
+#include "cann/acl_state.h"
 #include "cann/hccl_config.h"
 
 #include <assert.h>
@@ -44,12 +45,14 @@ static uint64_t distinct_time_us(void)
 
 enum epx_status epx_root_info_create(int32_t device, struct epx_root_info *info)
 {
+    int32_t number;
+    EPX_TRY(epx_cann_device_number(device, &number));
     memset(info, 0, sizeof *info);
     if (getrandom(info->key, sizeof info->key, 0) != (ssize_t)sizeof info->key) {
         return epx_fail_errno(EPX_ERR_SYSTEM, errno, "no random bytes for root information");
     }
     snprintf(info->name, sizeof info->name, "%s_%" PRIu32 "_%" PRId32 "_%" PRIu64, epx_hccl_own_address(),
-             epx_hccl_own_port(), device, distinct_time_us());
+             epx_hccl_own_port(), number, distinct_time_us());
     return EPX_OK;
 }
 

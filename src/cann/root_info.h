@@ -15,7 +15,7 @@ struct epx_root_info {
     char name[COMM_NAME_MAX_LENGTH]; /* "<address>_<port>_<device>_<time>" */
 };
 
-/* A new one for a communicator whose root is on `device`. EPX_ERR_SYSTEM. Thread: any. */
+/* A new one for a communicator whose root is on `device`. EPX_ERR_SYSTEM, EPX_ERR_CONFIG. Thread: any. */
 EPX_NODISCARD enum epx_status epx_root_info_create(int32_t device, struct epx_root_info *info);
 
 /* To and from what programs carry about. EPX_ERR_INVALID when the bytes are not such information. */
