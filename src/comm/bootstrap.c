@@ -3,11 +3,15 @@
 #include "base/clock.h"
 #include "comm/bootstrap_attempt.h"
 #include "comm/bootstrap_centre.h"
+#include "comm/bootstrap_limit.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+
+#define DESCRIPTORS_SPARE 64 /* beyond those for the ranks, should all of them be of this process */
 
 #define BACKLOG_MAX    4096
 #define PAUSE_FIRST_NS 1000000u /* between two attempts to meet; doubled up to the last */
@@ -90,6 +94,7 @@ static enum epx_status fail_late_to_join(const struct epx_boot_joining *join, do
 {
     const struct epx_bootstrap_request *request = join->request;
     char ranks[256];
+    char centre[96] = "";
     uint32_t count = 0;
     uint64_t missing[EPX_BOOT_SET_WORDS] = {0};
     for (uint32_t r = 0; r < request->rank_count; r++) {
@@ -99,9 +104,13 @@ static enum epx_status fail_late_to_join(const struct epx_boot_joining *join, do
         }
     }
     epx_boot_format_set(missing, request->rank_count, ranks, sizeof ranks);
-    return epx_fail(EPX_ERR_JOIN_TIMEOUT, "%u of %u ranks %s not joined %s within %.1f s: missing rank%s %s", count,
+    if (join->silent_pid != 0) {
+        (void)snprintf(centre, sizeof centre, "; the meeting point is held by pid %d, which does not answer",
+                       (int)join->silent_pid);
+    }
+    return epx_fail(EPX_ERR_JOIN_TIMEOUT, "%u of %u ranks %s not joined %s within %.1f s: missing rank%s %s%s", count,
                     request->rank_count, count == 1 ? "has" : "have", request->what, seconds, count == 1 ? "" : "s",
-                    ranks);
+                    ranks, centre);
 }
 
 static enum epx_status fail_late(const struct epx_boot_joining *join)
@@ -140,7 +149,10 @@ static enum epx_status join_world(struct epx_boot_joining *join)
     uint64_t reserve_bytes;
     EPX_TRY(epx_arena_open_own());
     epx_arena_own_info(&join->own_id, &join->own_fd, &reserve_bytes);
+    /* Not the centre alone: the other ranks of its process must not come before it has raised the limit. */
+    epx_boot_limit_acquire((uint64_t)join->own_fd + 3 * (uint64_t)join->request->rank_count + DESCRIPTORS_SPARE);
     enum epx_boot_attempt attempt = attempt_until_deadline(join);
+    epx_boot_limit_release();
     if (attempt == EPX_BOOT_ATTEMPT_FAILED) {
         return join->failure;
     }

@@ -100,6 +100,10 @@ static enum epx_boot_attempt expect(struct epx_boot_joining *join, enum epx_boot
                 return EPX_BOOT_ATTEMPT_DONE;
             }
             epx_boot_packet_close(packet);
+            /* Messages of other kinds must not keep the time from passing. */
+            if (attempt == EPX_BOOT_ATTEMPT_DONE && epx_clock_ns() >= deadline_ns) {
+                attempt = EPX_BOOT_ATTEMPT_LATE;
+            }
         }
         if (attempt != EPX_BOOT_ATTEMPT_DONE) {
             return attempt;
@@ -314,8 +318,8 @@ static enum epx_boot_attempt settle(struct epx_boot_joining *join, enum epx_boot
     return verdict == EPX_BOOT_COMPLETED ? EPX_BOOT_ATTEMPT_DONE : attempt;
 }
 
-/* Asks who is missing; the answer, if it comes, is noted. */
-static enum epx_boot_attempt query(struct epx_boot_joining *join)
+/* Asks who is missing; the answer, if it comes, is noted, and if none comes, that. */
+static enum epx_boot_attempt query(struct epx_boot_joining *join, pid_t centre)
 {
     struct epx_boot_message message;
     struct epx_boot_packet packet;
@@ -324,6 +328,8 @@ static enum epx_boot_attempt query(struct epx_boot_joining *join)
     enum epx_boot_attempt attempt = expect(join, EPX_BOOT_MISSING, epx_deadline_after_ms(QUERY_GRACE_MS), &packet);
     if (attempt == EPX_BOOT_ATTEMPT_DONE) {
         epx_boot_packet_close(&packet);
+    } else if (attempt == EPX_BOOT_ATTEMPT_LATE) {
+        join->silent_pid = centre;
     }
     return attempt == EPX_BOOT_ATTEMPT_FAILED ? attempt : EPX_BOOT_ATTEMPT_LATE;
 }
@@ -341,7 +347,7 @@ enum epx_boot_attempt epx_boot_attempt_run(struct epx_boot_joining *join, int fd
     join->told_mapped = false;
     enum epx_boot_attempt attempt = settle(join, take_part(join));
     if (attempt == EPX_BOOT_ATTEMPT_LATE) {
-        attempt = query(join);
+        attempt = query(join, pid);
     }
     epx_boot_verdict_unmap(join->verdict);
     join->verdict = NULL;

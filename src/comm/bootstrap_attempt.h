@@ -29,6 +29,7 @@ struct epx_boot_joining { /* one rank on its way into its world */
     uint64_t missing[EPX_BOOT_SET_WORDS]; /* ranks missing in every report so far */
     bool all_joined;                      /* says the last report; then those that have not mapped everything: */
     uint64_t unmapped[EPX_BOOT_SET_WORDS];
+    pid_t silent_pid; /* who holds the meeting point and did not answer the last question; 0: none */
 
     /* Of the present attempt. */
     int fd;

@@ -146,9 +146,14 @@ void epx_boot_gather_hello(struct epx_boot_centre *centre, struct epx_boot_guest
     if (refuse_other_world(centre, guest, hello) || refuse_duplicate(centre, guest, hello->rank)) {
         return;
     }
+    const struct epx_boot_guest *holder = epx_boot_guest_find_arena(centre, &hello->arena, true, guest);
+    if (holder != NULL && holder->pid != guest->pid) {
+        epx_boot_guest_violate(centre, guest, "the arena of another process");
+        return;
+    }
     guest->rank = hello->rank;
     guest->arena = hello->arena;
-    if (epx_boot_guest_find_arena(centre, &guest->arena, true, guest) == NULL) {
+    if (holder == NULL) {
         guest->arena_fd = packet->fds[0];
         packet->fd_count = 0;
     }

@@ -72,6 +72,12 @@ static enum epx_status map_part(int fd, uint64_t offset, uint64_t bytes, void **
     if (address == MAP_FAILED) {
         return no_room(errno, bytes);
     }
+    /* A forked child must not write into its parent's slot, not even by mistake. */
+    if (madvise(address, bytes, MADV_DONTFORK) != 0) {
+        int error = errno;
+        (void)munmap(address, bytes);
+        return no_room(error, bytes);
+    }
     *out = address;
     return EPX_OK;
 }

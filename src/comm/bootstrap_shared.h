@@ -29,7 +29,8 @@ struct epx_boot_verdict_page {
 /* A zeroed, populated file, sealed against any change of size. EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM. */
 EPX_NODISCARD enum epx_status epx_boot_shared_create(uint64_t shared_bytes, int *fd);
 
-/* Maps what a peer handed over as such a file. EPX_ERR_PROTOCOL (size or seals), EPX_ERR_NO_MEMORY. */
+/* Maps what a peer handed over as such a file; a forked child does not inherit it. EPX_ERR_PROTOCOL (size or seals),
+ * EPX_ERR_NO_MEMORY. */
 EPX_NODISCARD enum epx_status epx_boot_shared_map(int fd, uint64_t shared_bytes, void **shared);
 EPX_NODISCARD enum epx_status epx_boot_verdict_map(int fd, uint64_t shared_bytes, struct epx_boot_verdict_page **page);
 void epx_boot_verdict_unmap(struct epx_boot_verdict_page *page);

@@ -90,6 +90,8 @@ static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_sp
     comm->slot = &comm->control->slots[comm->rank];
     enum epx_status status = epx_control_open(comm->control, comm->rank_count);
     if (status != EPX_OK) {
+        /* The others have joined this rank and are told not to wait for it. */
+        atomic_store_explicit(&comm->slot->life, EPX_LIFE_LEFT, memory_order_release);
         epx_bootstrap_result_fini(&comm->shared, comm->rank_count);
         return status;
     }
@@ -115,10 +117,18 @@ enum epx_status epx_comm_open(const struct epx_comm_spec *spec, struct epx_comm 
     return EPX_OK;
 }
 
+enum epx_status epx_comm_check_process(const struct epx_comm *comm)
+{
+    if (comm->process != getpid()) {
+        return epx_fail(EPX_ERR_STATE, "communicator %s belongs to another process", comm->name);
+    }
+    return EPX_OK;
+}
+
 enum epx_status epx_comm_close(struct epx_comm *comm)
 {
     if (comm->process != getpid()) {
-        /* A child of fork: slot, arenas and mappings are its parent's. */
+        /* A child of fork: slot and mappings are its parent's, and do not exist here. */
         comm_free(comm);
         return EPX_OK;
     }
@@ -169,14 +179,13 @@ const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_
 
 enum epx_status epx_comm_failure(const struct epx_comm *comm)
 {
+    EPX_TRY(epx_comm_check_process(comm));
     uint64_t word = atomic_load_explicit(&comm->control->word.value, memory_order_acquire);
     return epx_word_failed(word) == 0 ? EPX_OK : epx_failure_take(comm, word);
 }
 
 enum epx_status epx_comm_abort(struct epx_comm *comm, enum epx_status status, const char *text)
 {
-    if (comm->process != getpid()) {
-        return epx_fail(EPX_ERR_STATE, "communicator %s belongs to another process", comm->name);
-    }
+    EPX_TRY(epx_comm_check_process(comm));
     return epx_failure_force(comm, status, text);
 }

@@ -46,7 +46,9 @@ struct epx_comm {
     pthread_mutex_t queue_lock;
     pthread_cond_t queue_moved;
     uint64_t reserved;
+    uint64_t begun; /* the latest round whose turn has come: it runs while begun > ended */
     uint64_t ended;
+    uint64_t ended_ns; /* when `ended` moved last */
 
     /* Held while the own failure record is written and offered: see failure.c. */
     pthread_mutex_t failure_lock;
@@ -55,6 +57,9 @@ struct epx_comm {
     _Atomic uint64_t wait_step;
     _Atomic uint64_t wait_since_ns;
 };
+
+/* EPX_ERR_STATE in a child of fork, where the control region is not mapped. */
+EPX_NODISCARD enum epx_status epx_comm_check_process(const struct epx_comm *comm);
 
 static inline bool epx_comm_failed(const struct epx_comm *comm)
 {

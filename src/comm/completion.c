@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "comm/comm_object.h"
 #include "comm/failure.h"
+#include "comm/health.h"
 #include "comm/step.h"
 
 #include <inttypes.h>
@@ -13,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Longest sleep of a rank that waits for its own earlier round, between two looks at the communicator's failure. */
+/* Longest sleep of a rank that waits for its own earlier round, between two looks at the others. */
 #define TURN_SLICE_NS 10000000u
 
 /* Exchange regions come from arenas, whose allocations are aligned to this. */
@@ -31,6 +32,7 @@ static void count_ended(struct epx_comm *comm)
 {
     (void)pthread_mutex_lock(&comm->queue_lock);
     comm->ended++;
+    comm->ended_ns = epx_clock_ns();
     (void)pthread_cond_broadcast(&comm->queue_moved);
     (void)pthread_mutex_unlock(&comm->queue_lock);
 }
@@ -51,50 +53,67 @@ static enum epx_status check_running(const struct epx_round *round)
     return EPX_OK;
 }
 
-static void turn_sleep(struct epx_comm *comm, uint64_t deadline_ns)
+static void turn_sleep(struct epx_comm *comm)
 {
     uint64_t until_ns = epx_clock_ns() + TURN_SLICE_NS;
-    if (until_ns > deadline_ns) {
-        until_ns = deadline_ns;
-    }
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     (void)pthread_cond_timedwait(&comm->queue_moved, &comm->queue_lock, &until);
 }
 
-/* Waits, with queue_lock held, until the round's turn has come (true), the communicator has failed or the deadline has
- * passed. After a failure rounds end in any order, so the failure is looked at first. */
-static bool turn_wait(const struct epx_round *round, uint64_t deadline_ns)
+/*
+ * Why the turn will not come, with the text; EPX_OK: nothing speaks against it. With queue_lock held. While the earlier
+ * round runs nothing is its fault: the waits of that round have deadlines and look at the others. While none runs, this
+ * wait is the one that watches.
+ */
+static enum epx_status turn_examine(const struct epx_round *round, uint64_t since_ns, char *text, size_t text_bytes)
 {
     struct epx_comm *comm = round->comm;
+    if (comm->begun > comm->ended) {
+        return EPX_OK;
+    }
+    uint64_t activity = epx_activity_make(round->number, round->operation, EPX_PHASE_ENTER);
+    EPX_TRY(epx_health_examine(comm, comm->step + 1, activity, text, text_bytes));
+    int64_t timeout_ms = atomic_load_explicit(&comm->op_timeout_ms, memory_order_relaxed);
+    uint64_t idle_ns = since_ns > comm->ended_ns ? since_ns : comm->ended_ns;
+    uint64_t now_ns = epx_clock_ns();
+    if (timeout_ms < 0 || (now_ns - idle_ns) / 1000000u < (uint64_t)timeout_ms) {
+        return EPX_OK;
+    }
+    (void)snprintf(text, text_bytes, "%s round %" PRIu64 " of rank %u has waited %.1f s for its round %" PRIu64,
+                   epx_operation_name(round->operation), round->number, comm->rank, (double)(now_ns - since_ns) / 1e9,
+                   comm->ended + 1);
+    return EPX_ERR_TIMEOUT;
+}
+
+/* Waits, with queue_lock held, until the round's turn has come, the communicator has failed, or the turn will not come,
+ * which alone is not EPX_OK. After a failure rounds end in any order, so the failure is looked at first. */
+static enum epx_status turn_wait(const struct epx_round *round, char *text, size_t text_bytes)
+{
+    struct epx_comm *comm = round->comm;
+    uint64_t since_ns = epx_clock_ns();
     while (!epx_comm_failed(comm)) {
         if (comm->ended + 1 >= round->number) {
-            return true;
+            comm->begun = round->number;
+            return EPX_OK;
         }
-        if (epx_clock_ns() >= deadline_ns) {
-            return false;
-        }
-        turn_sleep(comm, deadline_ns);
+        EPX_TRY(turn_examine(round, since_ns, text, text_bytes));
+        turn_sleep(comm);
     }
-    return false;
+    return EPX_OK;
 }
 
 static enum epx_status turn_take(const struct epx_round *round)
 {
     struct epx_comm *comm = round->comm;
-    int64_t timeout_ms = atomic_load_explicit(&comm->op_timeout_ms, memory_order_relaxed);
-    uint64_t since_ns = epx_clock_ns();
-    (void)pthread_mutex_lock(&comm->queue_lock);
-    bool turn = turn_wait(round, epx_deadline_after_ms(timeout_ms));
-    uint64_t running = comm->ended + 1;
-    (void)pthread_mutex_unlock(&comm->queue_lock);
-    if (turn || epx_comm_failed(comm)) {
-        return epx_comm_failure(comm);
-    }
     char text[EPX_ERROR_TEXT_BYTES];
-    (void)snprintf(text, sizeof text, "%s round %" PRIu64 " of rank %u has waited %.1f s for its round %" PRIu64,
-                   epx_operation_name(round->operation), round->number, comm->rank,
-                   (double)(epx_clock_ns() - since_ns) / 1e9, running);
-    return epx_failure_force(comm, EPX_ERR_TIMEOUT, text);
+    (void)pthread_mutex_lock(&comm->queue_lock);
+    enum epx_status status = turn_wait(round, text, sizeof text);
+    (void)pthread_mutex_unlock(&comm->queue_lock);
+    if (status != EPX_OK) {
+        return epx_failure_force(comm, status, text);
+    }
+    uint64_t word = atomic_load_explicit(&comm->control->word.value, memory_order_acquire);
+    return epx_word_failed(word) == 0 ? EPX_OK : epx_failure_take(comm, word);
 }
 
 /* Arrives, waits; over when that fails. */
@@ -146,6 +165,14 @@ static enum epx_status fail_with(struct epx_round *round, enum epx_status status
     return first;
 }
 
+static uint64_t reserved_count(struct epx_comm *comm)
+{
+    (void)pthread_mutex_lock(&comm->queue_lock);
+    uint64_t reserved = comm->reserved;
+    (void)pthread_mutex_unlock(&comm->queue_lock);
+    return reserved;
+}
+
 uint64_t epx_round_reserve(struct epx_comm *comm)
 {
     (void)pthread_mutex_lock(&comm->queue_lock);
@@ -158,10 +185,8 @@ enum epx_status epx_round_begin(struct epx_round *round, struct epx_comm *comm, 
                                 enum epx_operation operation)
 {
     *round = (struct epx_round){.comm = comm, .number = number, .operation = operation};
-    (void)pthread_mutex_lock(&comm->queue_lock);
-    uint64_t reserved = comm->reserved;
-    (void)pthread_mutex_unlock(&comm->queue_lock);
-    if (number == 0 || number > reserved || comm->process != getpid()) {
+    /* A child of fork looks at nothing else: the lock may have been held at the fork. */
+    if (number == 0 || comm->process != getpid() || number > reserved_count(comm)) {
         round->is_over = true;
         return epx_fail(EPX_ERR_STATE, "round %" PRIu64 " was not reserved on communicator %s of this process", number,
                         comm->name);

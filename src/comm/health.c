@@ -68,12 +68,11 @@ static void place_name(uint64_t activity, char *text, size_t text_bytes)
 }
 
 /* "rank 5 (pid 4711) died in dispatch round 812 (phase ROWS)[; combine round 813 needs it][; also ranks 6-7]" */
-static void loss_print(const struct epx_comm *comm, const struct epx_rank_set *lost, const char *verb, char *text,
-                       size_t text_bytes)
+static void loss_print(const struct epx_comm *comm, const struct epx_rank_set *lost, const char *verb, uint64_t own,
+                       char *text, size_t text_bytes)
 {
     uint32_t rank = epx_rank_set_first(lost);
     uint64_t activity = activity_of(comm, rank);
-    uint64_t own = activity_of(comm, comm->rank);
     char place[2 * NAME_TEXT_BYTES];
     char needed[2 * NAME_TEXT_BYTES] = "";
     char others[RANKS_TEXT_BYTES + NAME_TEXT_BYTES] = "";
@@ -98,26 +97,29 @@ static void loss_print(const struct epx_comm *comm, const struct epx_rank_set *l
                    verb, place, needed, others);
 }
 
-enum epx_status epx_health_examine(const struct epx_comm *comm, uint64_t step, char *text, size_t text_bytes)
+enum epx_status epx_health_examine(const struct epx_comm *comm, uint64_t step, uint64_t needed, char *text,
+                                   size_t text_bytes)
 {
     struct epx_rank_set left = {0};
     struct epx_rank_set dead = {0};
     for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
-        /* A rank that left has ended its rounds properly; what its process does later is nobody's concern. */
+        /* A rank that left has ended its rounds properly; what its process does later is nobody's concern. Death is
+         * looked at first: whose process is seen dead is seen with all it has said. */
+        bool ended = is_dead(comm, rank);
         if (life_of(comm, rank) == EPX_LIFE_LEFT) {
             if (!has_arrived(comm, rank, step)) {
                 epx_rank_set_add(&left, rank);
             }
-        } else if (is_dead(comm, rank)) {
+        } else if (ended) {
             epx_rank_set_add(&dead, rank);
         }
     }
     if (epx_rank_set_count(&dead) > 0) {
-        loss_print(comm, &dead, "died", text, text_bytes);
+        loss_print(comm, &dead, "died", needed, text, text_bytes);
         return EPX_ERR_PEER_DEAD;
     }
     if (epx_rank_set_count(&left) > 0) {
-        loss_print(comm, &left, "left the communicator", text, text_bytes);
+        loss_print(comm, &left, "left the communicator", needed, text, text_bytes);
         return EPX_ERR_PEER_LEFT;
     }
     return EPX_OK;
@@ -160,6 +162,9 @@ void epx_comm_blame(const struct epx_comm *comm, char *text, size_t text_bytes)
         return;
     }
     text[0] = '\0';
+    if (epx_comm_check_process(comm) != EPX_OK) {
+        return;
+    }
     uint64_t step = atomic_load_explicit(&comm->wait_step, memory_order_acquire);
     uint64_t since_ns = atomic_load_explicit(&comm->wait_since_ns, memory_order_acquire);
     if (step == 0) {
@@ -187,6 +192,10 @@ static const char *life_name(const struct epx_comm *comm, uint32_t rank)
 void epx_comm_print_status(const struct epx_comm *comm, void *out_file)
 {
     FILE *out = out_file;
+    if (epx_comm_check_process(comm) != EPX_OK) {
+        (void)fprintf(out, "%s\n", epx_error_text());
+        return;
+    }
     uint64_t now = epx_clock_ns();
     for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
         uint64_t activity = activity_of(comm, rank);

@@ -14,10 +14,11 @@
 /*
  * Whether `step` can never complete: EPX_ERR_PEER_LEFT when a rank has left without arriving at it, EPX_ERR_PEER_DEAD
  * when a rank that has not left is dead, with the text; EPX_OK else. True only if the step is still incomplete
- * afterwards: the caller decides by compare-and-swap of the word.
+ * afterwards: the caller decides by compare-and-swap of the word. `needed` is the activity of this rank that needs the
+ * step, for the text.
  */
-EPX_NODISCARD enum epx_status epx_health_examine(const struct epx_comm *comm, uint64_t step, char *text,
-                                                 size_t text_bytes);
+EPX_NODISCARD enum epx_status epx_health_examine(const struct epx_comm *comm, uint64_t step, uint64_t needed,
+                                                 char *text, size_t text_bytes);
 
 /* The line of blame for a wait at `step` that began at `since_ns`; "" when every rank has arrived. */
 void epx_health_blame(const struct epx_comm *comm, uint64_t step, uint64_t since_ns, char *text, size_t text_bytes);

@@ -26,6 +26,8 @@ enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
 /* A death is reported after at most two slices; each look reads a line or two of every rank. */
 #define SLICE_NS          20000000u
 #define SLICE_NS_PER_RANK 100000u
+/* A look that comes late by more slices than these: this process itself was stopped, not just slow. */
+#define STOPPED_SLICES 10u
 
 /*
  * ThreadSanitizer follows atomics by address, but ranks that are threads of one process map the control region at
@@ -73,12 +75,36 @@ static void step_complete(struct epx_comm *comm, uint64_t step)
     }
 }
 
+/* The deadline has passed: whom to blame. EPX_OK when the last one arrived at this moment. */
+static enum epx_status wait_blame(const struct wait *wait, char *text, size_t text_bytes)
+{
+    struct epx_comm *comm = wait->comm;
+    epx_health_blame(comm, wait->step, wait->since_ns, text, text_bytes);
+    if (text[0] != '\0') {
+        return EPX_ERR_TIMEOUT;
+    }
+    /* Who says that it has arrived has been counted before; so the count is whole now, or somebody's word is false. */
+    uint64_t arrivals = atomic_load_explicit(&comm->control->arrivals, memory_order_acquire);
+    if (arrivals >= arrivals_needed(comm, wait->step)) {
+        step_complete(comm, wait->step);
+        return EPX_OK;
+    }
+    (void)snprintf(text, text_bytes, "all %u ranks say that they have arrived at step %llu, %llu arrivals are missing",
+                   comm->rank_count, (unsigned long long)wait->step,
+                   (unsigned long long)(arrivals_needed(comm, wait->step) - arrivals));
+    return EPX_ERR_PROTOCOL;
+}
+
 /* Looks for a reason to end the wait, in this order: all have arrived but nobody said so (the last one may have been
  * stopped just before), a rank is gone, the deadline. What it decides it does by compare-and-swap from `pending`, so a
  * step that completes meanwhile stays complete. */
 static void wait_examine(struct wait *wait, uint64_t now_ns)
 {
     struct epx_comm *comm = wait->comm;
+    /* That time, in which the others may have been stopped, too, counts against nobody. */
+    if (now_ns > wait->check_ns + STOPPED_SLICES * comm->policy.slice_ns && wait->deadline_ns != EPX_NEVER) {
+        wait->deadline_ns += now_ns - wait->check_ns;
+    }
     wait->check_ns = now_ns + comm->policy.slice_ns;
     uint64_t arrivals = atomic_load_explicit(&comm->control->arrivals, memory_order_acquire);
     if (arrivals >= arrivals_needed(comm, wait->step)) {
@@ -86,13 +112,10 @@ static void wait_examine(struct wait *wait, uint64_t now_ns)
         return;
     }
     char text[EPX_ERROR_TEXT_BYTES];
-    enum epx_status status = epx_health_examine(comm, wait->step, text, sizeof text);
+    uint64_t activity = atomic_load_explicit(&comm->slot->activity, memory_order_relaxed);
+    enum epx_status status = epx_health_examine(comm, wait->step, activity, text, sizeof text);
     if (status == EPX_OK && now_ns >= wait->deadline_ns) {
-        status = EPX_ERR_TIMEOUT;
-        epx_health_blame(comm, wait->step, wait->since_ns, text, sizeof text);
-        if (text[0] == '\0') {
-            return; /* the last one arrived at this moment: the next look completes the step */
-        }
+        status = wait_blame(wait, text, sizeof text);
     }
     if (status != EPX_OK) {
         epx_failure_offer(comm, wait->step - 1, status, text);

@@ -56,6 +56,10 @@ EPX_NODISCARD enum epx_status epx_arena_free(void *pointer);
 /* Whether [pointer, pointer + bytes) lies inside one live allocation of the own arena; then *offset is its place. */
 bool epx_arena_offset_of(const void *pointer, size_t bytes, uint64_t *offset);
 
+/* Whether [pointer, pointer + bytes), bytes > 0, has a part in the own arena's address range and does not lie inside
+ * one live allocation: freed, never allocated, or reaching into what is another's. */
+bool epx_arena_strays(const void *pointer, size_t bytes);
+
 /* Bytes in live allocations and the number of them. */
 void epx_arena_usage(uint64_t *live_bytes, uint64_t *live_count);
 
@@ -74,7 +78,8 @@ struct epx_arena *epx_arena_attach_by_id(const struct epx_arena_id *id);
 
 void epx_arena_detach(struct epx_arena *arena);
 
-/* Address of [offset, offset + bytes) in a mapped arena, null when it is outside the committed part. Does not lock. */
+/* Address of [offset, offset + bytes) in a mapped arena, null when it is outside the committed part, or outside the
+ * file whatever its owner claims. Does not lock. */
 void *epx_arena_at(const struct epx_arena *arena, uint64_t offset, uint64_t bytes);
 
 /* Whether the owner's process has ended (see header.life). Does not lock. */

@@ -314,7 +314,7 @@ void epx_arena_own_unlock(void)
 void epx_arena_own_forget(void)
 {
     if (own.is_open) {
-        (void)close(own.space.fd);
+        epx_arena_space_forget(&own.space);
         epx_extents_fini(&own.extents);
         own.is_open = false;
     }
@@ -382,6 +382,17 @@ bool epx_arena_offset_of(const void *pointer, size_t bytes, uint64_t *offset)
         *offset = place;
     }
     return inside;
+}
+
+bool epx_arena_strays(const void *pointer, size_t bytes)
+{
+    uint64_t offset;
+    epx_arena_own_lock();
+    uintptr_t base = (uintptr_t)own.space.base;
+    uintptr_t start = (uintptr_t)pointer;
+    bool meets = own.is_open && (start >= base ? start - base < own.space.reserve_bytes : base - start < bytes);
+    epx_arena_own_unlock();
+    return meets && !epx_arena_offset_of(pointer, bytes, &offset);
 }
 
 void epx_arena_usage(uint64_t *live_bytes, uint64_t *live_count)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* No address space holds more. */
@@ -23,6 +24,8 @@ struct epx_arena {
     uint32_t pid;
     uint32_t reference_count; /* under the lock */
     bool is_own;
+    /* The file is known to reach this far, and cannot shrink: what the header says is only a claim. Only rises. */
+    _Atomic uint64_t present_bytes;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -94,10 +97,11 @@ static enum epx_status check_header(const struct epx_arena_header *header, const
 static enum epx_status check_file(int fd, uint64_t *file_bytes)
 {
     struct stat file;
+    /* The seal first: what the file holds after it, it keeps. */
+    int seals = fcntl(fd, F_GET_SEALS);
     if (fstat(fd, &file) != 0) {
         return epx_fail_errno(EPX_ERR_SYSTEM, errno, "descriptor %d of a peer's arena", fd);
     }
-    int seals = fcntl(fd, F_GET_SEALS);
     if (!S_ISREG(file.st_mode) || seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
         return epx_fail(EPX_ERR_PROTOCOL, "descriptor %d of a peer's arena is no memory sealed against shrinking", fd);
     }
@@ -158,6 +162,7 @@ static enum epx_status map_checked(int fd, const struct epx_arena_id *id, struct
     /* Only keeps core files small. */
     (void)madvise(mapping, arena->reserve_bytes, MADV_DONTDUMP);
     arena->header = base;
+    atomic_init(&arena->present_bytes, (uint64_t)sysconf(_SC_PAGESIZE));
     return EPX_OK;
 }
 
@@ -271,6 +276,28 @@ void epx_arena_detach(struct epx_arena *arena)
     }
 }
 
+/*
+ * Whether the file reaches up to `end`, which the header claims; a touch of what lies beyond the file would be a
+ * signal. The kernel reads the place in the course of a wake-up that nobody waits for. Once for each time the arena has
+ * grown.
+ */
+static bool is_present(const struct epx_arena *arena, uint64_t end)
+{
+    if (end <= atomic_load_explicit(&arena->present_bytes, memory_order_relaxed)) {
+        return true;
+    }
+    uintptr_t last = (uintptr_t)arena->header + end - 1;
+    if (syscall(SYS_futex, last & ~(uintptr_t)3, FUTEX_WAKE, 1, NULL, NULL, 0) < 0 && errno == EFAULT) {
+        return false;
+    }
+    _Atomic uint64_t *present_bytes = (_Atomic uint64_t *)(uintptr_t)&arena->present_bytes;
+    uint64_t known = atomic_load_explicit(present_bytes, memory_order_relaxed);
+    while (known < end && !atomic_compare_exchange_weak_explicit(present_bytes, &known, end, memory_order_relaxed,
+                                                                 memory_order_relaxed)) {
+    }
+    return true;
+}
+
 void *epx_arena_at(const struct epx_arena *arena, uint64_t offset, uint64_t bytes)
 {
     if (arena->header == NULL) {
@@ -280,7 +307,7 @@ void *epx_arena_at(const struct epx_arena *arena, uint64_t offset, uint64_t byte
     if (committed_bytes > arena->reserve_bytes) {
         committed_bytes = arena->reserve_bytes;
     }
-    if (offset > committed_bytes || bytes > committed_bytes - offset) {
+    if (offset > committed_bytes || bytes > committed_bytes - offset || !is_present(arena, offset + bytes)) {
         return NULL;
     }
     return (uint8_t *)(uintptr_t)arena->header + offset;

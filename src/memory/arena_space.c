@@ -190,11 +190,23 @@ static int set_file_size(int fd, uint64_t file_bytes)
     return error_number;
 }
 
-/* Whether the descriptor still is the arena's. */
-static enum epx_status check_descriptor(const struct epx_arena_space *space)
+static bool descriptor_is_ours(const struct epx_arena_space *space)
 {
     struct stat file;
-    if (fstat(space->fd, &file) != 0 || file.st_dev != space->device || file.st_ino != space->inode) {
+    return fstat(space->fd, &file) == 0 && file.st_dev == space->device && file.st_ino == space->inode;
+}
+
+void epx_arena_space_forget(struct epx_arena_space *space)
+{
+    if (descriptor_is_ours(space)) {
+        (void)close(space->fd);
+    }
+    space->fd = -1;
+}
+
+static enum epx_status check_descriptor(const struct epx_arena_space *space)
+{
+    if (!descriptor_is_ours(space)) {
         return epx_fail(EPX_ERR_SYSTEM, "descriptor %d of the arena was closed by the program", space->fd);
     }
     return EPX_OK;

@@ -27,6 +27,9 @@ struct epx_arena_space {
 EPX_NODISCARD enum epx_status epx_arena_space_open(struct epx_arena_space *space);
 void epx_arena_space_close(struct epx_arena_space *space);
 
+/* In a forked child, where the mapping does not exist: closes the descriptor, if it still is the arena's. */
+void epx_arena_space_forget(struct epx_arena_space *space);
+
 /* Makes the file at least `file_bytes` bytes, not more than the reserve. EPX_ERR_NO_MEMORY (also for RLIMIT_FSIZE,
  * without its signal), EPX_ERR_SYSTEM. */
 EPX_NODISCARD enum epx_status epx_arena_space_grow(struct epx_arena_space *space, uint64_t file_bytes);

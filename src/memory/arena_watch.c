@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,12 +20,17 @@
 enum watch_stage { STAGE_STARTING = 0, STAGE_OWNING = 1, STAGE_FAILED = 2 };
 
 /*
- * What the kernel walks at the thread's end: a list of one node, whose futex word lies futex_offset bytes away. In
- * private memory, so that no peer can send the kernel elsewhere.
+ * What the kernel walks at the thread's end: a list of one node, whose futex word lies futex_offset bytes away. On a
+ * page that no peer has, so that none can send the kernel elsewhere. Yet a shared mapping: private pages of a process
+ * that was killed for lack of memory may be reaped before its threads have ended, and its death would go unmarked.
  */
-static struct {
+struct watch_list {
     struct robust_list_head head;
     struct robust_list node;
+};
+
+static struct {
+    struct watch_list *list;
     _Atomic uint32_t *life;
     _Atomic uint32_t stage;
     int error_number; /* when failed */
@@ -33,11 +39,12 @@ static struct {
 static void *watch_main(void *unused)
 {
     (void)unused;
-    watch.head.list.next = &watch.node;
-    watch.head.futex_offset = (long)((intptr_t)watch.life - (intptr_t)&watch.node);
-    watch.head.list_op_pending = NULL;
-    watch.node.next = &watch.head.list;
-    if (syscall(SYS_set_robust_list, &watch.head, sizeof watch.head) != 0) {
+    struct watch_list *list = watch.list;
+    list->head.list.next = &list->node;
+    list->head.futex_offset = (long)((intptr_t)watch.life - (intptr_t)&list->node);
+    list->head.list_op_pending = NULL;
+    list->node.next = &list->head.list;
+    if (syscall(SYS_set_robust_list, &list->head, sizeof list->head) != 0) {
         watch.error_number = errno;
         atomic_store_explicit(&watch.stage, STAGE_FAILED, memory_order_release);
         epx_futex_wake_all(&watch.stage);
@@ -73,24 +80,56 @@ static int create_thread(pthread_t *thread)
     return error_number;
 }
 
-enum epx_status epx_arena_watch_start(_Atomic uint32_t *life)
+static struct watch_list *list_create(void)
 {
-    watch.life = life;
-    atomic_store_explicit(&watch.stage, STAGE_STARTING, memory_order_relaxed);
-    pthread_t thread;
-    int error_number = create_thread(&thread);
-    if (error_number != 0) {
-        return epx_fail_errno(epx_status_of_thread_error(error_number), error_number,
-                              "the arena's watch thread cannot be created");
+    struct watch_list *list =
+        mmap(NULL, sizeof *list, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (list == MAP_FAILED) {
+        return NULL;
     }
+    if (madvise(list, sizeof *list, MADV_DONTFORK) != 0) {
+        int error_number = errno;
+        (void)munmap(list, sizeof *list);
+        errno = error_number;
+        return NULL;
+    }
+    return list;
+}
+
+/* Waits until the thread owns the word, or has ended without. */
+static int thread_await(pthread_t thread)
+{
     uint32_t stage;
     while ((stage = atomic_load_explicit(&watch.stage, memory_order_acquire)) == STAGE_STARTING) {
         epx_futex_wait(&watch.stage, STAGE_STARTING, EPX_NEVER);
     }
     if (stage == STAGE_FAILED) {
         (void)pthread_join(thread, NULL);
-        return epx_fail_errno(EPX_ERR_SYSTEM, watch.error_number, "set_robust_list failed");
+        return watch.error_number;
     }
     (void)pthread_detach(thread);
-    return EPX_OK;
+    return 0;
+}
+
+enum epx_status epx_arena_watch_start(_Atomic uint32_t *life)
+{
+    watch.life = life;
+    watch.list = list_create();
+    if (watch.list == NULL) {
+        return epx_fail_errno(EPX_ERR_NO_MEMORY, errno, "no page for the arena's watch thread");
+    }
+    atomic_store_explicit(&watch.stage, STAGE_STARTING, memory_order_relaxed);
+    pthread_t thread;
+    int error_number = create_thread(&thread);
+    enum epx_status status = EPX_OK;
+    if (error_number != 0) {
+        status = epx_fail_errno(epx_status_of_thread_error(error_number), error_number,
+                                "the arena's watch thread cannot be created");
+    } else if ((error_number = thread_await(thread)) != 0) {
+        status = epx_fail_errno(EPX_ERR_SYSTEM, error_number, "set_robust_list failed");
+    }
+    if (status != EPX_OK) {
+        (void)munmap(watch.list, sizeof *watch.list);
+    }
+    return status;
 }
