@@ -254,6 +254,19 @@ static uint32_t start_threads(struct local_rank *ranks, uint32_t rank_count, int
     return started;
 }
 
+/* The first, unless another is the reason why it waited in vain. */
+static enum epx_status first_failure(const struct local_rank *ranks, uint32_t rank_count)
+{
+    enum epx_status status = EPX_OK;
+    for (uint32_t i = 0; i < rank_count && (status == EPX_OK || status == EPX_ERR_JOIN_TIMEOUT); i++) {
+        if (ranks[i].status != EPX_OK && (status == EPX_OK || ranks[i].status != EPX_ERR_JOIN_TIMEOUT)) {
+            epx_error_text_set(ranks[i].text);
+            status = ranks[i].status;
+        }
+    }
+    return status;
+}
+
 /* Runs the threads to their end; the first failure with its text. */
 static enum epx_status run_threads(struct local_rank *ranks, uint32_t rank_count, _Atomic uint32_t *go)
 {
@@ -268,13 +281,7 @@ static enum epx_status run_threads(struct local_rank *ranks, uint32_t rank_count
         return epx_fail_errno(epx_status_of_thread_error(error), error, "no thread for rank %u of %u", started,
                               rank_count);
     }
-    for (uint32_t i = 0; i < rank_count; i++) {
-        if (ranks[i].status != EPX_OK) {
-            epx_error_text_set(ranks[i].text);
-            return ranks[i].status;
-        }
-    }
-    return EPX_OK;
+    return first_failure(ranks, rank_count);
 }
 
 static void destroy_created(struct local_rank *ranks, uint32_t rank_count)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* One operation of a plan, bound to its tensors. */
 struct operation {
@@ -40,7 +41,9 @@ static enum epx_status bind_dispatch(struct epx_plan *plan, const struct epx_dis
     EPX_TRY(epx_struct_read(&args, sizeof args, sizeof args, given, "args"));
     set(&tensors.x, args.x);
     set(&tensors.expert_ids, args.expert_ids);
-    set(&tensors.expert_scales, args.expert_scales);
+    /* A rank without tokens has given all its weights, and needs no address to say so. */
+    set(&tensors.expert_scales,
+        args.expert_scales == NULL && args.token_count == 0 ? args.expand_scales : args.expert_scales);
     set(&tensors.smooth_scales, args.smooth_scales);
     set(&tensors.expand_x, args.expand_x);
     set(&tensors.dynamic_scales, args.dynamic_scales);
@@ -215,17 +218,29 @@ static enum epx_status wait_expired(const struct epx_request *request, int64_t t
                     blame);
 }
 
-enum epx_status epx_wait(struct epx_request *request, int64_t timeout_ms)
+static enum epx_status wait_check(struct epx_request *const *handle, int64_t timeout_ms)
 {
-    if (request == NULL) {
-        return epx_fail(EPX_ERR_NULL, "request is null");
+    if (handle == NULL || *handle == NULL) {
+        return epx_fail(EPX_ERR_NULL, "%s is null", handle == NULL ? "request" : "*request");
     }
-    if (request->magic != EPX_REQUEST_MAGIC) {
+    if ((*handle)->magic != EPX_REQUEST_MAGIC) {
         return epx_fail(EPX_ERR_INVALID, "not a request");
     }
     if (timeout_ms < -1) {
         return epx_fail(EPX_ERR_INVALID, "timeout_ms is %lld, must be >= 0 or -1 (for ever)", (long long)timeout_ms);
     }
+    /* In a child of fork nothing would ever finish it. */
+    pid_t process = (*handle)->operation.plan->communicator->process;
+    if (process != getpid()) {
+        return epx_fail(EPX_ERR_STATE, "the request belongs to process %d, from before the fork", (int)process);
+    }
+    return EPX_OK;
+}
+
+enum epx_status epx_wait(struct epx_request **handle, int64_t timeout_ms)
+{
+    EPX_TRY(wait_check(handle, timeout_ms));
+    struct epx_request *request = *handle;
     uint64_t deadline_ns = epx_deadline_after_ms(timeout_ms);
     while (atomic_load_explicit(&request->done, memory_order_acquire) == 0) {
         if (deadline_ns != EPX_NEVER && epx_clock_ns() >= deadline_ns) {
@@ -237,6 +252,7 @@ enum epx_status epx_wait(struct epx_request *request, int64_t timeout_ms)
     if (status != EPX_OK) {
         epx_error_text_set(request->text);
     }
+    *handle = NULL;
     request_release(request);
     return status;
 }

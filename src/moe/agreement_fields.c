@@ -52,7 +52,7 @@ void epx_moe_agreement_init(struct epx_agreement *agreement, const struct epx_mo
         .expert_count = shape->expert_count,
         .hidden_elems = shape->hidden_elems,
         .topk = shape->topk,
-        .global_token_count = shape->global_token_count,
+        .global_token_count = group == EPX_MOE_GROUP_EP ? shape->global_token_count : 0,
         .rank_count = (uint32_t)world->rank_count,
         .shared_rank_count = (uint32_t)shape->shared_rank_count,
         .server_rank_count = world->two_level ? (uint32_t)world->server_ranks : 0,

@@ -15,7 +15,7 @@ struct epx_moe_agreement {
     int64_t expert_count;
     int64_t hidden_elems;
     int64_t topk;
-    int64_t global_token_count;
+    int64_t global_token_count; /* compared inside an expert-parallel group, else 0: the groups may differ in BS */
     uint32_t rank_count;
     uint32_t shared_rank_count;
     uint32_t server_rank_count; /* of the two-level algorithm, else 0 */

@@ -95,7 +95,8 @@ enum epx_status epx_combine_collect(struct epx_combine_run *run)
         uint64_t bytes;
         EPX_TRY(epx_rounds_peer(&run->rounds, EPX_MOE_GROUP_EP, (uint32_t)rank, &exchange, &bytes));
         if (!epx_exchange_read(exchange, bytes, &header) || header.count_elems != blocks ||
-            !epx_rows_resolve(plan->request.comm, rank, &header.rows, plan->row_bytes, &rows)) {
+            !epx_rows_resolve(plan->request.comm, rank, &header.rows, plan->row_bytes, &rows) ||
+            !epx_rows_halves_aligned(&rows)) {
             return protocol_fail(run, rank);
         }
         const int32_t *counts = epx_exchange_piece(exchange, bytes, header.counts_at, blocks);

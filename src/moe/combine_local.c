@@ -54,7 +54,7 @@ const uint16_t *epx_combine_shared_row(const struct epx_combine_run *run, int64_
 
 uint16_t *epx_combine_output_row(const struct epx_combine_run *run, int64_t token)
 {
-    return epx_view_rows_dense(&run->tensors->x) ? epx_view_row(&run->tensors->x, token) : run->plan->row;
+    return epx_view_rows_direct(&run->tensors->x) ? epx_view_row(&run->tensors->x, token) : run->plan->row;
 }
 
 void epx_combine_put_row(const struct epx_combine_run *run, int64_t token, const uint16_t *row)

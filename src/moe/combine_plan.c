@@ -84,7 +84,7 @@ static bool readable_in_place(const struct epx_view *view)
     if (view->data == NULL || epx_view_empty(view)) {
         return true;
     }
-    return epx_view_rows_dense(view) && epx_view_extent_bytes(view, &bytes) &&
+    return epx_view_rows_direct(view) && epx_view_extent_bytes(view, &bytes) &&
            epx_arena_offset_of(view->data, bytes, &offset);
 }
 

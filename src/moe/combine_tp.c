@@ -48,10 +48,10 @@ static void sum_rows(struct epx_combine_run *run, const struct epx_rows *peer)
     struct epx_combine_plan *plan = run->plan;
     const struct epx_view *expand_x = &run->tensors->expand_x;
     enum epx_row_format format = (enum epx_row_format)plan->request.shape.dtype;
-    bool dense = epx_view_rows_dense(expand_x);
+    bool direct = epx_view_rows_direct(expand_x);
     for (int64_t row = 0; row < run->row_count; row++) {
         const uint16_t *own = plan->row;
-        if (dense) {
+        if (direct) {
             own = epx_view_row(expand_x, row);
         } else {
             epx_view_gather_row(expand_x, row, plan->row);
@@ -81,7 +81,8 @@ enum epx_status epx_combine_sum_tp(struct epx_combine_run *run)
                                (long long)world->rank);
     }
     EPX_TRY(check_peer(run, &header, peer_rows));
-    if (!epx_rows_resolve(plan->request.tp_comm, peer_rank, &header.rows, plan->row_bytes, &rows)) {
+    if (!epx_rows_resolve(plan->request.tp_comm, peer_rank, &header.rows, plan->row_bytes, &rows) ||
+        !epx_rows_halves_aligned(&rows)) {
         return epx_rounds_fail(&run->rounds, EPX_ERR_PROTOCOL,
                                "rank %lld: the rows that the TP peer published cannot be right",
                                (long long)world->rank);

@@ -77,6 +77,7 @@ static enum epx_status row_fault(struct epx_dispatch_run *run)
 /* The copies of one (local expert, source rank) pair. */
 static enum epx_status move_block(const struct row_mover *mover, int64_t block, int64_t first_row)
 {
+    static const float no_weight = 0.0f; /* of a rank that gives none */
     struct epx_dispatch_plan *plan = mover->run->plan;
     int64_t rank = block % plan->world.rank_count;
     const struct epx_dispatch_source *source = &plan->sources[rank];
@@ -89,9 +90,7 @@ static enum epx_status move_block(const struct row_mover *mover, int64_t block, 
             return epx_dispatch_protocol_fail(mover->run, rank, "the order of copies");
         }
         move_row(mover, first_row + i, &source->rows, plan->smooth ? place : copy / plan->world.topk);
-        if (source->weights != NULL) {
-            put_weight(mover, first_row + i, &source->weights[place]);
-        }
+        put_weight(mover, first_row + i, source->weights != NULL ? &source->weights[place] : &no_weight);
         EPX_TRY(row_fault(mover->run));
     }
     return EPX_OK;

@@ -65,7 +65,7 @@ static void publish_weights(struct epx_dispatch_run *run, struct epx_exchange_he
 static const uint16_t *token_row(struct epx_dispatch_run *run, int64_t token)
 {
     const struct epx_view *x = &run->tensors->x;
-    if (epx_view_rows_dense(x)) {
+    if (epx_view_rows_direct(x)) {
         return epx_view_row(x, token);
     }
     epx_view_gather_row(x, token, run->plan->token_row);
@@ -75,7 +75,7 @@ static const uint16_t *token_row(struct epx_dispatch_run *run, int64_t token)
 static const float *smooth_row(struct epx_dispatch_run *run, int64_t row)
 {
     const struct epx_view *scales = &run->tensors->smooth_scales;
-    if (epx_view_rows_dense(scales)) {
+    if (epx_view_rows_direct(scales)) {
         return epx_view_row(scales, row);
     }
     epx_view_gather_row(scales, row, run->plan->smooth_row);

@@ -64,6 +64,12 @@ const void *epx_exchange_piece(const void *exchange, uint64_t bytes, uint64_t at
 bool epx_rows_resolve(const struct epx_comm *comm, int64_t rank, const struct epx_published_rows *published,
                       uint64_t row_bytes, struct epx_rows *rows);
 
+/* Whether all rows may be read as 16-bit elements. */
+static inline bool epx_rows_halves_aligned(const struct epx_rows *rows)
+{
+    return ((uintptr_t)rows->first | rows->pitch_bytes) % sizeof(uint16_t) == 0;
+}
+
 static inline const uint8_t *epx_rows_at(const struct epx_rows *rows, int64_t row)
 {
     return rows->first + (uint64_t)row * rows->pitch_bytes;

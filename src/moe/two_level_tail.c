@@ -1,12 +1,14 @@
 /*
  * What the two-level dispatch leaves in ep_recv_counts after the counts: the bookkeeping of a relay, opaque to callers
  * and never read here. Four regions, in bytes from the end of the counts, G being globalBs (0: the largest W * BS of
- * all ranks) and p the rank of server s with this rank's place in its server: at 0                  int16, p at 2 * G *
- * s: BS of p, then for each token of p its copies for this server then, after all s     int32, p at 4 * G * K * s: for
- * each token of p, K entries: ascending (expert in server) * G + slot of its copies for this server, -1 for the rest
- *   then                  int32[BS]: servers that each own token goes to
- *   then                  int32[BS * servers]: for each own token the servers it goes to, ascending: s * BS + earlier
- *                         own tokens for s; -1 for the rest
+ * all ranks) and p the rank of server s with this rank's place in its server:
+ *   inner counts,  at 0: int16, p at 2 * G * s: BS of p, then for each token of p its copies for this server
+ *   inner offsets, after all s: int32, p at 4 * G * K * s: for each token of p, K entries: ascending (expert in server)
+ *                  * G + slot of its copies for this server, -1 for the rest
+ *   outer counts,  then: int32[BS]: servers that each own token goes to
+ *   outer offsets, then: int32[BS * servers]: for each own token the servers it goes to, ascending: s * BS + earlier
+ * own tokens for s; -1 for the rest
+ *
  * Elements are written in this order; one that does not lie inside the tensor whole is left out.
  */
 #include "base/checked_math.h"
@@ -168,20 +170,23 @@ static int64_t largest_global_tokens(const struct epx_dispatch_plan *plan)
     return largest;
 }
 
-/* Places of the regions; false when they do not fit in 63 bits. */
-static bool lay_out(const struct tail *tail, int64_t *inner_offsets, int64_t *outer_counts)
+/* Places of the regions after the first. */
+struct tail_regions {
+    int64_t inner_offsets;
+    int64_t outer_counts;
+    int64_t outer_offsets;
+};
+
+/* False when a place or an entry does not fit in 63 bits. */
+static bool lay_out(const struct tail *tail, struct tail_regions *regions)
 {
-    int64_t counts_bytes;
     int64_t offsets_bytes;
     int64_t largest_entry;
-    if (!epx_mul_i64(tail->global_tokens, 2 * tail->server_count, &counts_bytes) ||
-        !epx_mul_i64(counts_bytes, 2 * tail->world->topk, &offsets_bytes) ||
-        !epx_mul_i64(tail->global_tokens, tail->world->expert_count, &largest_entry) ||
-        !epx_add_i64(counts_bytes, offsets_bytes, outer_counts)) {
-        return false;
-    }
-    *inner_offsets = counts_bytes;
-    return true;
+    return epx_mul_i64(tail->global_tokens, 2 * tail->server_count, &regions->inner_offsets) &&
+           epx_mul_i64(regions->inner_offsets, 2 * tail->world->topk, &offsets_bytes) &&
+           epx_add_i64(regions->inner_offsets, offsets_bytes, &regions->outer_counts) &&
+           epx_add_i64(regions->outer_counts, 4 * tail->run->token_count, &regions->outer_offsets) &&
+           epx_mul_add_i64(tail->global_tokens, tail->world->expert_count, INT32_MAX, &largest_entry);
 }
 
 void epx_dispatch_write_tail(struct epx_dispatch_run *run)
@@ -189,8 +194,7 @@ void epx_dispatch_write_tail(struct epx_dispatch_run *run)
     const struct epx_moe_world *world = &run->plan->world;
     const struct epx_view *counts = &run->tensors->ep_recv_counts;
     int64_t written = world->rank_count * world->local_experts * (world->tp ? 2 : 1);
-    int64_t inner_offsets;
-    int64_t outer_counts;
+    struct tail_regions regions;
     struct tail tail = {
         .run = run,
         .world = world,
@@ -199,11 +203,11 @@ void epx_dispatch_write_tail(struct epx_dispatch_run *run)
         .own_server = world->rank / world->server_ranks,
         .global_tokens = largest_global_tokens(run->plan),
     };
-    if (!epx_view_dense(counts) || tail.bytes <= 0 || !lay_out(&tail, &inner_offsets, &outer_counts)) {
+    if (!epx_view_dense(counts) || tail.bytes <= 0 || !lay_out(&tail, &regions)) {
         return;
     }
     tail.memory = epx_view_row(counts, written);
     write_inner_counts(&tail);
-    write_inner_offsets(&tail, inner_offsets);
-    write_outer(&tail, outer_counts, outer_counts + 4 * run->token_count);
+    write_inner_offsets(&tail, regions.inner_offsets);
+    write_outer(&tail, regions.outer_counts, regions.outer_offsets);
 }

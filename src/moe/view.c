@@ -66,6 +66,12 @@ bool epx_view_rows_dense(const struct epx_view *view)
     return view->dim_count == 2 ? view->stride[1] == 1 || view->shape[1] <= 1 : true;
 }
 
+bool epx_view_rows_direct(const struct epx_view *view)
+{
+    /* Rows are whole elements apart: what holds for the first one holds for all. */
+    return epx_view_rows_dense(view) && (uintptr_t)view->data % epx_dtype_bytes(view->dtype) == 0;
+}
+
 bool epx_view_dense(const struct epx_view *view)
 {
     if (!epx_view_rows_dense(view)) {

@@ -53,6 +53,9 @@ bool epx_view_extent_bytes(const struct epx_view *view, uint64_t *bytes);
 /* Whether the elements of each row lie side by side. */
 bool epx_view_rows_dense(const struct epx_view *view);
 
+/* Whether kernels can work on the rows where they are: elements side by side, and aligned. */
+bool epx_view_rows_direct(const struct epx_view *view);
+
 /* Whether all elements lie side by side in row-major order. */
 bool epx_view_dense(const struct epx_view *view);
 
