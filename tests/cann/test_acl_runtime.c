@@ -2,6 +2,7 @@
 #include "cann/acl_state.h"
 #include "cann/exports_acl.h"
 #include "cann/status_map.h"
+#include "memory/arena.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -521,6 +522,18 @@ static void memory__allocate_and_free(void **state)
     assert_int_equal(epx_cann_aclrtFreeHost(NULL), 100000);
 }
 
+/* What the library has in the arena for itself is not the program's to free, whatever address it passes. */
+static void memory__of_the_library_is_not_freed(void **state)
+{
+    (void)state;
+    void *own = NULL;
+    assert_int_equal(epx_arena_alloc(1000, 64, &own), EPX_OK);
+    assert_int_equal(epx_cann_aclrtFree(own), 107000);
+    expect_message(107000, "not the start of a live allocation");
+    assert_int_equal(epx_cann_aclrtFreeHost(own), 107000);
+    assert_int_equal(epx_arena_free(own), EPX_OK);
+}
+
 static void memory__copy_and_set(void **state)
 {
     (void)state;
@@ -676,6 +689,7 @@ int main(void)
         cmocka_unit_test(stream__abort),
         cmocka_unit_test(event__order_and_time),
         cmocka_unit_test(memory__allocate_and_free),
+        cmocka_unit_test(memory__of_the_library_is_not_freed),
         cmocka_unit_test(memory__copy_and_set),
         cmocka_unit_test(memory__copy_and_set_on_a_stream),
         cmocka_unit_test(memory__information),

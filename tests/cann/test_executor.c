@@ -240,6 +240,38 @@ static void addresses__missing_ones(void **state)
     synchronize();
 }
 
+static void expect_text(const char *fragment)
+{
+    const char *message = epx_cann_aclGetRecentErrMsg();
+    assert_non_null(message);
+    if (!strstr(message, fragment)) {
+        fail_msg("'%s' does not contain '%s'", message, fragment);
+    }
+}
+
+static void prepare__names_the_group_argument(void **state)
+{
+    (void)state;
+    uint64_t workspace;
+    aclOpExecutor *executor = NULL;
+    struct door_rank other = world;
+    struct door_sizes larger = sizes;
+    snprintf(other.name, sizeof other.name, "nobody");
+    assert_int_equal(door_dispatch_prepare(&other, &workspace, &executor), RUNTIME_ERROR);
+    expect_text("groupEp is 'nobody': no communicator of this name and rank 0");
+    larger.rank_count = 2;
+    larger.experts = 2;
+    other = world;
+    other.sizes = &larger;
+    const int64_t counts = 2;
+    other.tensors[DOOR_COUNTS] =
+        epx_cann_aclCreateTensor(&counts, 1, ACL_INT32, NULL, 0, ACL_FORMAT_ND, &counts, 1, world.data[DOOR_COUNTS]);
+    assert_int_equal(door_combine_prepare(&other, &workspace, &executor), RUNTIME_ERROR);
+    expect_text("epWorldSize is 2, must be 1, the ranks of communicator");
+    epx_cann_aclDestroyTensor(other.tensors[DOOR_COUNTS]);
+    assert_null(executor);
+}
+
 static void handles__tensors_may_go_after_the_first_phase(void **state)
 {
     (void)state;
@@ -288,6 +320,7 @@ int main(void)
         cmocka_unit_test(addresses__index_counts_parameters),
         cmocka_unit_test(addresses__keep_the_views_offset),
         cmocka_unit_test(addresses__missing_ones),
+        cmocka_unit_test(prepare__names_the_group_argument),
         cmocka_unit_test(handles__tensors_may_go_after_the_first_phase),
         cmocka_unit_test(fork__child_has_no_executors),
     };

@@ -5,6 +5,8 @@
 #ifndef EPX_TESTS_FAULTS_LIMITS_H
 #define EPX_TESTS_FAULTS_LIMITS_H
 
+#include "epx/epx.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -63,6 +65,20 @@ static inline bool limit_sanitized(void)
 #endif
 }
 
+/* A wish for very much memory is refused, and neither ends the program nor has its shadow filled; and no second of rest
+ * at each exit. */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1:max_allocation_size_mb=128";
+}
+
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1:max_allocation_size_mb=128:atexit_sleep_ms=0";
+}
+
 static inline uint64_t limit_now_ns(void)
 {
     struct timespec now;
@@ -88,6 +104,12 @@ static inline bool limit_note(struct limit_report *report, const char *name, int
     }
     report->ended_ns = limit_now_ns();
     return code == 0;
+}
+
+/* Of epx/epx.h's functions. */
+static inline bool limit_note_epx(struct limit_report *report, const char *name, enum epx_status status)
+{
+    return limit_note(report, name, (int)status, epx_last_error());
 }
 
 static inline struct limit_report *limit_reports_create(uint32_t count)

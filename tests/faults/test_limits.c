@@ -61,9 +61,9 @@ static void exchange(struct limit_report *report, struct epx_plan *plan)
     combine.ep_send_counts = counts;
     combine.expert_scales = weights;
     combine.x = out;
-    if (limit_note(report, "epx_dispatch", epx_dispatch(plan, &dispatch), epx_last_error()) &&
-        limit_note(report, "epx_combine_start", epx_combine_start(plan, &combine, &request), epx_last_error()) &&
-        limit_note(report, "epx_wait", epx_wait(request, 10000), epx_last_error()) && memcmp(x, out, sizeof x) != 0) {
+    if (limit_note_epx(report, "epx_dispatch", epx_dispatch(plan, &dispatch)) &&
+        limit_note_epx(report, "epx_combine_start", epx_combine_start(plan, &combine, &request)) &&
+        limit_note_epx(report, "epx_wait", epx_wait(&request, 10000)) && memcmp(x, out, sizeof x) != 0) {
         _exit(3);
     }
 }
@@ -76,14 +76,14 @@ static void use_communicator(struct limit_report *report, struct epx_communicato
     moe.hidden_elems = HIDDEN;
     moe.topk = TOPK;
     moe.token_max = TOKEN_COUNT;
-    if (limit_note(report, "epx_plan_create", epx_plan_create(comm, &moe, &plan), epx_last_error())) {
+    if (limit_note_epx(report, "epx_plan_create", epx_plan_create(comm, &moe, &plan))) {
         exchange(report, plan);
     }
     epx_plan_destroy(plan);
     plan = NULL;
     moe.token_max = 4000; /* 40 MB of tokens to be copied, and 80 MB of rows */
     moe.hidden_elems = 5000;
-    (void)limit_note(report, "a large epx_plan_create", epx_plan_create(comm, &moe, &plan), epx_last_error());
+    (void)limit_note_epx(report, "a large epx_plan_create", epx_plan_create(comm, &moe, &plan));
     epx_plan_destroy(plan);
 }
 
@@ -95,23 +95,23 @@ static void use_own_door(struct limit_report *report)
     void *large = NULL;
     config.join_timeout_ms = 20000;
     config.op_timeout_ms = 20000;
-    if (limit_note(report, "epx_memory_alloc of 1 MiB", epx_memory_alloc(MIB, &small), epx_last_error())) {
+    if (limit_note_epx(report, "epx_memory_alloc of 1 MiB", epx_memory_alloc(MIB, &small))) {
         memset(small, 1, MIB);
     }
-    if (limit_note(report, "epx_memory_alloc of 70 MiB", epx_memory_alloc(LARGE_BYTES, &large), epx_last_error())) {
+    if (limit_note_epx(report, "epx_memory_alloc of 70 MiB", epx_memory_alloc(LARGE_BYTES, &large))) {
         memset(large, 1, LARGE_BYTES);
     }
-    if (limit_note(report, "epx_comm_create_local of 3", epx_comm_create_local(3, &config, comms), epx_last_error())) {
+    if (limit_note_epx(report, "epx_comm_create_local of 3", epx_comm_create_local(3, &config, comms))) {
         for (int i = 0; i < 3; i++) {
-            (void)limit_note(report, "epx_comm_destroy", epx_comm_destroy(comms[i]), epx_last_error());
+            (void)limit_note_epx(report, "epx_comm_destroy", epx_comm_destroy(comms[i]));
         }
     }
-    if (limit_note(report, "epx_comm_create_local of 1", epx_comm_create_local(1, &config, comms), epx_last_error())) {
+    if (limit_note_epx(report, "epx_comm_create_local of 1", epx_comm_create_local(1, &config, comms))) {
         use_communicator(report, comms[0]);
-        (void)limit_note(report, "epx_comm_destroy", epx_comm_destroy(comms[0]), epx_last_error());
+        (void)limit_note_epx(report, "epx_comm_destroy", epx_comm_destroy(comms[0]));
     }
-    (void)limit_note(report, "epx_memory_free", epx_memory_free(small), epx_last_error());
-    (void)limit_note(report, "epx_memory_free", epx_memory_free(large), epx_last_error());
+    (void)limit_note_epx(report, "epx_memory_free", epx_memory_free(small));
+    (void)limit_note_epx(report, "epx_memory_free", epx_memory_free(large));
 }
 
 static bool note_cann(struct limit_report *report, const char *name, int code)
@@ -198,8 +198,7 @@ static const struct door doors[] = {
     {"CANN",
      use_cann_door,
      {ACL_ERROR_RT_MEMORY_ALLOCATION, HCCL_E_MEMORY, 0},
-     {ACL_ERROR_RT_MEMORY_ALLOCATION, HCCL_E_MEMORY, ACL_ERROR_RT_RESOURCE_ALLOC_FAIL, HCCL_E_SYSCALL, 361001,
-      0}},
+     {ACL_ERROR_RT_MEMORY_ALLOCATION, HCCL_E_MEMORY, ACL_ERROR_RT_RESOURCE_ALLOC_FAIL, HCCL_E_SYSCALL, 361001, 0}},
 };
 
 #define DOOR_COUNT (sizeof doors / sizeof doors[0])
@@ -265,7 +264,8 @@ static int run_trial(const struct trial *trial, const struct door *door)
     return failures;
 }
 
-/* Both doors under each amount; the first must be felt, and the last must not where `last_is_enough`. */
+/* Both doors under each amount. The first must be felt, but for soft limits on descriptors, which the library raises
+ * once its arena is open; the last must not be felt where `last_is_enough`. */
 static void run_amounts(struct trial trial, const rlim_t *amounts, size_t amount_count, bool last_is_enough)
 {
     for (size_t d = 0; d < DOOR_COUNT; d++) {
@@ -276,7 +276,7 @@ static void run_amounts(struct trial trial, const rlim_t *amounts, size_t amount
                 print_message("SKIPPED %s: not to be set here\n", trial.what);
                 skip();
             }
-            if (i == 0) {
+            if (i == 0 && !(trial.warm && trial.resource == RLIMIT_NOFILE)) {
                 assert_int_not_equal(failures, 0);
             }
             if (i + 1 == amount_count && last_is_enough) {

@@ -62,7 +62,7 @@ static void run_round(struct limit_report *report, struct epx_plan *plan)
     args.expand_idx = idx;
     args.expert_token_nums = nums;
     args.ep_recv_counts = counts;
-    (void)limit_note(report, "epx_dispatch", epx_dispatch(plan, &args), epx_last_error());
+    (void)limit_note_epx(report, "epx_dispatch", epx_dispatch(plan, &args));
 }
 
 static void rank_main(const struct world *world, const struct scenario *scenario, uint32_t rank)
@@ -81,15 +81,15 @@ static void rank_main(const struct world *world, const struct scenario *scenario
     if (rank == scenario->limited && scenario->stage == STAGE_BEFORE_JOIN) {
         limit_comes(scenario);
     }
-    if (!limit_note(report, "creation", epx_comm_create_from_token(&world->token, RANK_COUNT, rank, &config, &comm),
-                    epx_last_error())) {
+    if (!limit_note_epx(report, "creation",
+                        epx_comm_create_from_token(&world->token, RANK_COUNT, rank, &config, &comm))) {
         return;
     }
     if (rank == scenario->limited && scenario->stage == STAGE_BEFORE_PLAN) {
         limit_comes(scenario);
         moe.token_max = 10000000;
     }
-    if (limit_note(report, "epx_plan_create", epx_plan_create(comm, &moe, &plan), epx_last_error())) {
+    if (limit_note_epx(report, "epx_plan_create", epx_plan_create(comm, &moe, &plan))) {
         run_round(report, plan);
         epx_plan_destroy(plan);
     }

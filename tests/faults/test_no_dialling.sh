@@ -4,6 +4,8 @@
 demo=$EPX_BIN_DIR/epx-demo
 [ -x "$demo" ] || skip_all "no epx-demo is built here"
 command -v strace >/dev/null || skip_all "no strace here"
+# A traced process cannot look for leaks.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 run 20 strace -f -o "$work/probe" -e trace=network true
 [ "$status" = 0 ] || skip_all "strace may not trace here"
 

@@ -87,6 +87,7 @@ byte worst_failure = LAST + 1; /* the earliest step that any rank has reported a
 #else
 #define UNSETTLED(s) (word_step == (s) && word_failed == 0)
 #endif
+/* Two reads, of death first and then of the announcement: since both stay, it is as if they were one. */
 #ifdef MUTANT_NO_DEATH
 #define GONE(q) false
 #else
@@ -207,6 +208,13 @@ inline wait(s)
         :: !PENDING(s) || ALL_ARRIVED(s)
 #endif
         :: ANY(GONE) -> offer(s - 1, DEAD)
+#ifdef MUTANT_LIFE_FIRST
+        :: !left[0] ->
+            if
+            :: dead[0] -> offer(s - 1, DEAD)
+            :: !dead[0]
+            fi
+#endif
         :: ANY2(DESERTED, s) -> offer(s - 1, LEFT)
         :: may_expire ->
             if

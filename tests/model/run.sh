@@ -77,6 +77,7 @@ good round.pml -DMAY_CRASH=true -DSTEPS=1 -DROUNDS=4
 mutant round.pml -DMUTANT_NO_HELP -DMAY_STICK=true -DWITH_DEADLINES
 mutant round.pml -DMUTANT_EARLY
 mutant round.pml -DMUTANT_NO_DEATH -DMAY_CRASH=true
+mutant round.pml -DMUTANT_LIFE_FIRST -DMAY_DESERT=true
 mutant round.pml -DMUTANT_ARRIVED_FIRST -DMAY_STICK=true -DWITH_DEADLINES
 mutant round.pml -DMUTANT_NO_LOCK -DWITH_ABORT -DWITH_DEADLINES
 mutant round.pml -DMUTANT_FAIL_WITHOUT_CAS -DWITH_DEADLINES

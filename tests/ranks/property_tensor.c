@@ -48,7 +48,27 @@ void property_tensor_layout(struct property_tensor *tensor, struct random_source
     }
     uint64_t bytes = element_bytes(dtype);
     tensor->guard_bytes = dense ? 64 : 64 + bytes * (uint64_t)random_between(random, 0, 8);
+    if (!dense && random_percent(random, 20)) {
+        tensor->guard_bytes++; /* elements that are not aligned */
+    }
     tensor->storage_bytes = 2 * tensor->guard_bytes + bytes * (uint64_t)(rows * tensor->view.stride[0]);
+}
+
+enum epx_status property_tensor_adopt(struct property_tensor *tensor, struct random_source *random, void *storage)
+{
+    tensor->storage = storage;
+    tensor->expected = malloc(tensor->storage_bytes);
+    if (storage == NULL || tensor->expected == NULL) {
+        return epx_fail(EPX_ERR_NO_MEMORY, "test: no memory for %s", tensor->name);
+    }
+    for (uint64_t i = 0; i < tensor->storage_bytes; i += 8) {
+        uint64_t bits = random_bits(random);
+        uint64_t rest = tensor->storage_bytes - i;
+        memcpy(tensor->storage + i, &bits, rest < 8 ? rest : 8);
+    }
+    memcpy(tensor->expected, tensor->storage, tensor->storage_bytes);
+    tensor->view.data = tensor->storage + tensor->guard_bytes;
+    return EPX_OK;
 }
 
 enum epx_status property_tensor_allocate(struct property_tensor *tensor, struct random_source *random,
@@ -65,19 +85,7 @@ enum epx_status property_tensor_allocate(struct property_tensor *tensor, struct 
     } else {
         storage = malloc(tensor->storage_bytes);
     }
-    tensor->storage = storage;
-    tensor->expected = malloc(tensor->storage_bytes);
-    if (storage == NULL || tensor->expected == NULL) {
-        return epx_fail(EPX_ERR_NO_MEMORY, "test: no memory for %s", tensor->name);
-    }
-    for (uint64_t i = 0; i < tensor->storage_bytes; i += 8) {
-        uint64_t bits = random_bits(random);
-        uint64_t rest = tensor->storage_bytes - i;
-        memcpy(tensor->storage + i, &bits, rest < 8 ? rest : 8);
-    }
-    memcpy(tensor->expected, tensor->storage, tensor->storage_bytes);
-    tensor->view.data = tensor->storage + tensor->guard_bytes;
-    return EPX_OK;
+    return property_tensor_adopt(tensor, random, storage);
 }
 
 void property_tensor_free(struct property_tensor *tensor)

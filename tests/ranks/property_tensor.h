@@ -38,6 +38,10 @@ enum epx_status property_tensor_allocate(struct property_tensor *tensor, struct 
                                          enum property_memory memory);
 void property_tensor_free(struct property_tensor *tensor);
 
+/* The same with memory of the caller's, storage_bytes from malloc or from elsewhere: the latter is the caller's to
+ * free, who sets storage to null before property_tensor_free. */
+enum epx_status property_tensor_adopt(struct property_tensor *tensor, struct random_source *random, void *storage);
+
 /* The first element_count elements (row-major) of an input: written to storage and image. */
 void property_tensor_fill(struct property_tensor *tensor, const void *values, int64_t element_count);
 

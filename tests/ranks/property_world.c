@@ -225,35 +225,35 @@ static void tally_add(struct tally *tally, const struct property_case *test)
     }
 }
 
-int property_main(int argc, char **argv, const char *program, int64_t case_count, int64_t rank_max,
-                  void (*run)(const struct property_case *test, struct property_report *reports))
+int property_main(int argc, char **argv, const struct property_program *program)
 {
-    struct property_options options = {.seed = 1, .case_count = case_count, .only_case = -1, .rank_max = rank_max};
+    struct property_options options = {
+        .seed = 1, .case_count = program->case_count, .only_case = -1, .rank_max = program->rank_max};
     struct tally tally = {0};
     int64_t failures = 0;
     if (!property_options_read(&options, argc, argv)) {
         return 2;
     }
-    size_t bytes = (size_t)rank_max * sizeof(struct property_report);
+    size_t bytes = (size_t)program->rank_max * sizeof(struct property_report);
     struct property_report *reports = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (reports == MAP_FAILED) {
         perror("mmap");
         return 2;
     }
-    printf("%s: seed %llu\n", program, (unsigned long long)options.seed);
+    printf("%s: seed %llu\n", program->name, (unsigned long long)options.seed);
     fflush(stdout);
     int64_t first = options.only_case >= 0 ? options.only_case : 0;
     int64_t end = options.only_case >= 0 ? first + 1 : options.case_count;
     for (int64_t number = first; number < end && failures < FAILURES_SHOWN_MAX; number++) {
         struct property_case test;
-        property_case_init(&test, &options, number);
+        program->init(&test, &options, number);
         if (options.verbose) {
             print_case(&test);
         }
         memset(reports, 0, bytes);
-        run(&test, reports);
+        program->run(&test, reports);
         if (any_report(&test, reports)) {
-            print_failure(&test, program, reports);
+            print_failure(&test, program->name, reports);
             fflush(stdout);
             failures++;
         }
@@ -262,7 +262,7 @@ int property_main(int argc, char **argv, const char *program, int64_t case_count
     }
     printf("%s: %lld worlds (%lld wrong on purpose, %lld two-level, %lld tensor parallel, %lld shared expert, %lld "
            "quantised), %lld failed cases\n",
-           program, (long long)tally.worlds, (long long)tally.faults, (long long)tally.two_level,
+           program->name, (long long)tally.worlds, (long long)tally.faults, (long long)tally.two_level,
            (long long)tally.tensor_parallel, (long long)tally.shared, (long long)tally.quantized, (long long)failures);
     munmap(reports, bytes);
     return failures == 0 ? 0 : 1;

@@ -50,8 +50,15 @@ void property_case_fini(struct property_case *test);
 /* Runs one rank to the end, or to the first thing that is wrong: then it leaves, which ends its peers. */
 void property_case_run_rank(const struct property_case *test, int64_t index, struct property_report *report);
 
-/* Runs all cases; `run` runs all ranks of one. Prints the first failures and how to replay them. The exit code. */
-int property_main(int argc, char **argv, const char *program, int64_t case_count, int64_t rank_max,
-                  void (*run)(const struct property_case *test, struct property_report *reports));
+struct property_program {
+    const char *name;
+    int64_t case_count; /* where nothing else is asked for */
+    int64_t rank_max;
+    void (*init)(struct property_case *test, const struct property_options *options, int64_t number);
+    void (*run)(const struct property_case *test, struct property_report *reports); /* all ranks of one case */
+};
+
+/* Runs all cases. Prints the first failures and how to replay them. The exit code. */
+int property_main(int argc, char **argv, const struct property_program *program);
 
 #endif

@@ -30,7 +30,7 @@ static void golden_started(struct rank *rank)
         RANK_CHECK(epx_combine_start(plan, &combine, &requests[layer * 2 + 1]) == EPX_OK);
     }
     for (int i = 0; i < 4; i++) {
-        RANK_CHECK(epx_wait(requests[i], -1) == EPX_OK);
+        RANK_CHECK(epx_wait(&requests[i], -1) == EPX_OK);
     }
     for (int layer = 0; layer < 2; layer++) {
         golden_check_dispatch(rank, &golden[layer]);
@@ -239,6 +239,50 @@ static void environment__refused(void **state)
     assert_null(comm);
 }
 
+/* ---- Weights of the two-level exchange: rank 1 gives none, rank 2 has no tokens ---- */
+
+static void weights_scenario(struct rank *rank)
+{
+    struct epx_moe_config config = EPX_MOE_CONFIG_INIT;
+    struct epx_plan *plan;
+    const uint16_t x[2] = {1, 2};
+    const int32_t ids[6] = {0, 1, 2, 2, 1, 0};
+    const float weights[6] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f};
+    /* Copies of rank 0, then of rank 1; expert r is rank r's. */
+    static const float expected[3][4] = {
+        {1.0f, 6.0f, 0.0f, 0.0f}, {-1.0f, -1.0f, -1.0f, -1.0f}, {3.0f, 4.0f, 0.0f, 0.0f}};
+    float got[5] = {-1.0f, -1.0f, -1.0f, -1.0f, -1.0f};
+    uint16_t expand_x[5];
+    int64_t nums;
+    int32_t counts[3];
+    config.expert_count = 3;
+    config.hidden_elems = 1;
+    config.topk = 3;
+    config.token_max = rank->index == 2 ? 0 : 2;
+    config.recv_row_max = 5;
+    config.exchange = EPX_EXCHANGE_TWO_LEVEL;
+    RANK_CHECK(epx_plan_create(rank->comm, &config, &plan) == EPX_OK);
+    struct epx_dispatch_args args = EPX_DISPATCH_ARGS_INIT;
+    args.token_count = config.token_max;
+    args.x = x;
+    args.expert_ids = ids;
+    args.expert_scales = rank->index == 0 ? weights : NULL;
+    args.expand_x = expand_x;
+    args.expert_token_nums = &nums;
+    args.ep_recv_counts = counts;
+    args.expand_scales = got;
+    RANK_CHECK(epx_dispatch(plan, &args) == EPX_OK);
+    RANK_CHECK(nums == 4 && memcmp(got, expected[rank->index], sizeof expected[0]) == 0 && got[4] == -1.0f);
+    epx_plan_destroy(plan);
+}
+
+static void two_level__weights_not_given(void **state)
+{
+    struct rank ranks[RANK_MAX];
+    (void)state;
+    run_local(3, ranks, weights_scenario);
+}
+
 static void status__texts(void **state)
 {
     (void)state;
@@ -250,10 +294,15 @@ static void status__texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(environment__refused),       cmocka_unit_test(environment__every_launcher),
-        cmocka_unit_test(golden__arena_memory),       cmocka_unit_test(golden__private_memory),
-        cmocka_unit_test(golden__started_and_waited), cmocka_unit_test(worlds__of_one_to_eight_ranks),
-        cmocka_unit_test(token__two_threads_meet),    cmocka_unit_test(status__texts),
+        cmocka_unit_test(environment__refused),
+        cmocka_unit_test(environment__every_launcher),
+        cmocka_unit_test(golden__arena_memory),
+        cmocka_unit_test(golden__private_memory),
+        cmocka_unit_test(golden__started_and_waited),
+        cmocka_unit_test(worlds__of_one_to_eight_ranks),
+        cmocka_unit_test(token__two_threads_meet),
+        cmocka_unit_test(two_level__weights_not_given),
+        cmocka_unit_test(status__texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

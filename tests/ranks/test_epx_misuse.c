@@ -9,6 +9,7 @@ static void misuse__null_and_garbage(void **state)
     struct epx_communicator *comm = NULL;
     struct epx_comm_config config = EPX_COMM_CONFIG_INIT;
     struct epx_token token = {{0}};
+    struct epx_request *request = NULL;
     uint64_t garbage[64];
     (void)state;
     memset(garbage, 0xA5, sizeof garbage);
@@ -31,7 +32,10 @@ static void misuse__null_and_garbage(void **state)
     assert_int_equal(epx_memory_free(NULL), EPX_OK);
     assert_int_equal(epx_memory_free(garbage), EPX_ERR_NOT_FOUND);
     assert_int_equal(epx_wait(NULL, 0), EPX_ERR_NULL);
-    assert_int_equal(epx_wait((struct epx_request *)garbage, 0), EPX_ERR_INVALID);
+    assert_int_equal(epx_wait(&request, 0), EPX_ERR_NULL);
+    request = (struct epx_request *)garbage;
+    assert_int_equal(epx_wait(&request, 0), EPX_ERR_INVALID);
+    assert_ptr_equal(request, garbage);
     assert_int_equal(epx_dispatch(NULL, NULL), EPX_ERR_NULL);
     assert_int_equal(epx_combine((struct epx_plan *)garbage, NULL), EPX_ERR_INVALID);
     assert_int_equal(epx_plan_stats(NULL, NULL), EPX_ERR_NULL);
@@ -144,11 +148,67 @@ static void misuse__destroy_while_running(void **state)
     struct epx_dispatch_args args = golden_dispatch_args(&golden);
     assert_int_equal(epx_dispatch_start(plan, &args, &request), EPX_OK);
     assert_int_equal(epx_comm_destroy(comms[0]), EPX_ERR_STATE);
-    assert_int_equal(epx_wait(request, 50), EPX_ERR_TIMEOUT);
+    assert_int_equal(epx_wait(&request, 50), EPX_ERR_TIMEOUT);
     assert_non_null(strstr(epx_last_error(), "rank 1"));
     /* Its peer goes without having come. */
     assert_int_equal(epx_comm_destroy(comms[1]), EPX_OK);
-    assert_int_equal(epx_wait(request, -1), EPX_ERR_PEER_LEFT);
+    assert_int_equal(epx_wait(&request, -1), EPX_ERR_PEER_LEFT);
+    assert_null(request);
+    epx_plan_destroy(plan);
+    assert_int_equal(epx_comm_destroy(comms[0]), EPX_OK);
+}
+
+/* The operation's own deadline and the wait's have the same status; what is left of the request tells them apart. */
+static void wait__two_deadlines(void **state)
+{
+    struct epx_comm_config comm_config = EPX_COMM_CONFIG_INIT;
+    struct epx_communicator *comms[2];
+    struct epx_moe_config config = golden_config();
+    struct epx_plan *plan;
+    struct epx_request *request;
+    struct golden golden;
+    (void)state;
+    comm_config.op_timeout_ms = 200;
+    assert_int_equal(epx_comm_create_local(2, &comm_config, comms), EPX_OK);
+    assert_int_equal(epx_plan_create(comms[0], &config, &plan), EPX_OK);
+    golden_fill(&golden, 0);
+    struct epx_dispatch_args args = golden_dispatch_args(&golden);
+    assert_int_equal(epx_dispatch_start(plan, &args, &request), EPX_OK);
+    assert_int_equal(epx_wait(&request, 0), EPX_ERR_TIMEOUT);
+    assert_non_null(request);
+    assert_int_equal(epx_wait(&request, 60000), EPX_ERR_TIMEOUT);
+    assert_null(request);
+    epx_plan_destroy(plan);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(epx_comm_destroy(comms[i]), EPX_OK);
+    }
+}
+
+/* A request that has not finished at the fork: the child is told so, and does not wait for what it has not got. */
+static void fork__child_waits_for_nothing(void **state)
+{
+    struct epx_communicator *comms[2];
+    struct epx_moe_config config = golden_config();
+    struct epx_plan *plan;
+    struct epx_request *request;
+    struct golden golden;
+    int code;
+    (void)state;
+    assert_int_equal(epx_comm_create_local(2, NULL, comms), EPX_OK);
+    assert_int_equal(epx_plan_create(comms[0], &config, &plan), EPX_OK);
+    golden_fill(&golden, 0);
+    struct epx_dispatch_args args = golden_dispatch_args(&golden);
+    assert_int_equal(epx_dispatch_start(plan, &args, &request), EPX_OK);
+    assert_int_equal(epx_wait(&request, 10), EPX_ERR_TIMEOUT);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        _exit(epx_wait(&request, 100) == EPX_ERR_STATE && epx_wait(&request, -1) == EPX_ERR_STATE ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &code, 0), child);
+    assert_int_equal(code, 0);
+    assert_int_equal(epx_comm_destroy(comms[1]), EPX_OK);
+    assert_int_equal(epx_wait(&request, -1), EPX_ERR_PEER_LEFT);
     epx_plan_destroy(plan);
     assert_int_equal(epx_comm_destroy(comms[0]), EPX_OK);
 }
@@ -182,6 +242,7 @@ int main(void)
         cmocka_unit_test(misuse__null_and_garbage),      cmocka_unit_test(misuse__versions_of_structs),
         cmocka_unit_test(misuse__plan_configs),          cmocka_unit_test(misuse__args_and_order),
         cmocka_unit_test(misuse__destroy_while_running), cmocka_unit_test(fork__child_has_no_communicator),
+        cmocka_unit_test(wait__two_deadlines),           cmocka_unit_test(fork__child_waits_for_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

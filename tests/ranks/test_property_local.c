@@ -39,5 +39,12 @@ static void run_case(const struct property_case *test, struct property_report *r
 
 int main(int argc, char **argv)
 {
-    return property_main(argc, argv, "test_property_local", CASE_COUNT, RANK_MAX, run_case);
+    static const struct property_program program = {
+        .name = "test_property_local",
+        .case_count = CASE_COUNT,
+        .rank_max = RANK_MAX,
+        .init = property_case_init,
+        .run = run_case,
+    };
+    return property_main(argc, argv, &program);
 }

@@ -421,13 +421,131 @@ static void begin__deadline_of_the_turn(void **state)
     world_destroy(world);
 }
 
+/* One thread runs a round whose three steps each take two thirds of the deadline; another has the next one ready. */
+static void patient_rank(struct world *world, uint32_t rank)
+{
+    struct epx_comm *comm = NULL;
+    struct epx_round round;
+    struct epx_agreement agreement = {{0}};
+    pthread_t thread;
+    RANK_CHECK(world_open(world, rank, &comm) == EPX_OK);
+    uint64_t first = epx_round_reserve(comm);
+    struct queued_call next = {.comm = comm, .number = epx_round_reserve(comm)};
+    RANK_CHECK(epx_round_begin(&round, comm, first, EPX_OPERATION_DISPATCH) == EPX_OK);
+    RANK_CHECK(pthread_create(&thread, NULL, queued_call_main, &next) == 0);
+    uint64_t pause_us = rank == 1 ? (uint64_t)world->op_timeout_ms * 2000 / 3 : 0;
+    sleep_us(pause_us);
+    RANK_CHECK(epx_round_enter(&round, &agreement, NULL, 0, NULL) == EPX_OK);
+    sleep_us(pause_us);
+    RANK_CHECK(epx_round_step(&round, EPX_PHASE_ROWS) == EPX_OK);
+    sleep_us(pause_us);
+    RANK_CHECK(epx_round_step(&round, EPX_PHASE_DONE) == EPX_OK);
+    epx_round_end(&round);
+    RANK_CHECK(pthread_join(thread, NULL) == 0);
+    RANK_CHECK(next.status == EPX_OK);
+    RANK_CHECK(epx_comm_close(comm) == EPX_OK);
+}
+
+static void begin__running_rounds_may_take_their_time(void **state)
+{
+    (void)state;
+    struct world *world = world_create(2, 600 * WORLD_SLOWNESS);
+    world_run(world, patient_rank);
+    world_destroy(world);
+}
+
+/* No round runs on rank 0: its second one has been begun, its first one waits for something else. */
+static void unready_rank(struct world *world, uint32_t rank)
+{
+    struct epx_comm *comm = NULL;
+    struct epx_round round;
+    RANK_CHECK(world_open(world, rank, &comm) == EPX_OK);
+    RANK_CHECK(world_round(comm, EPX_OPERATION_DISPATCH) == EPX_OK);
+    if (rank == 1) {
+        if (world->variant == 1) {
+            RANK_CHECK(epx_comm_close(comm) == EPX_OK);
+            return;
+        }
+        (void)kill(getpid(), SIGKILL);
+    }
+    uint64_t first = epx_round_reserve(comm);
+    uint64_t second = epx_round_reserve(comm);
+    enum epx_status expected = world->variant == 1 ? EPX_ERR_PEER_LEFT : EPX_ERR_PEER_DEAD;
+    RANK_CHECK(epx_round_begin(&round, comm, second, EPX_OPERATION_COMBINE) == expected);
+    world_note_failure(world, rank, expected);
+    RANK_CHECK(epx_round_begin(&round, comm, first, EPX_OPERATION_COMBINE) == expected);
+    RANK_CHECK(epx_comm_close(comm) == EPX_OK);
+}
+
+static void begin__watches_for_deaths(void **state)
+{
+    (void)state;
+    static const char *const ends[] = {"died after dispatch round 1; combine round 3 needs it",
+                                       "left the communicator after dispatch round 1; combine round 3 needs it"};
+    for (int variant = 0; variant < 2; variant++) {
+        char expected[128];
+        struct world *world = world_create(2, -1);
+        world->variant = variant;
+        world_start(world, unready_rank);
+        (void)snprintf(expected, sizeof expected, "rank 1 (pid %d) %s", (int)world->reports[1].pid, ends[variant]);
+        world_finish(world, variant == 0 ? 1 : UINT32_MAX);
+        assert_string_equal(world->reports[0].text, expected);
+        world_destroy(world);
+    }
+}
+
+/* Two ranks that are stopped together, one in its wait, one on its way there. */
+static void frozen_rank(struct world *world, uint32_t rank)
+{
+    struct epx_comm *comm = NULL;
+    RANK_CHECK(world_open(world, rank, &comm) == EPX_OK);
+    RANK_CHECK(world_round(comm, EPX_OPERATION_COMBINE) == EPX_OK);
+    if (rank == 1) {
+        sleep_us(50000);
+        atomic_store(&world->reports[rank].rounds, 1);
+        /* Not a sleep until a time: it is to be interrupted and begin anew. */
+        for (uint32_t i = 0; i < 30 * WORLD_SLOWNESS; i++) {
+            sleep_us(10000);
+        }
+    }
+    RANK_CHECK(world_round(comm, EPX_OPERATION_COMBINE) == EPX_OK);
+    RANK_CHECK(epx_comm_close(comm) == EPX_OK);
+}
+
+static void timeout__not_for_the_time_in_which_all_were_stopped(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {"auto", "spin"};
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        assert_int_equal(setenv("EPX_WAIT", ways[i], 1), 0);
+        struct world *world = world_create(2, 1000 * WORLD_SLOWNESS);
+        world_start(world, frozen_rank);
+        world_await(&world->reports[1].rounds, 1);
+        assert_int_equal(kill(world->reports[0].pid, SIGSTOP), 0);
+        assert_int_equal(kill(world->reports[1].pid, SIGSTOP), 0);
+        sleep_us(1500000 * WORLD_SLOWNESS);
+        assert_int_equal(kill(world->reports[0].pid, SIGCONT), 0);
+        assert_int_equal(kill(world->reports[1].pid, SIGCONT), 0);
+        world_finish(world, UINT32_MAX);
+        world_destroy(world);
+    }
+    assert_int_equal(unsetenv("EPX_WAIT"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kill__at_random_moments),          cmocka_unit_test(stop__past_the_deadline),
-        cmocka_unit_test(timeout__line_of_blame),           cmocka_unit_test(close__too_early),
-        cmocka_unit_test(abort__from_other_threads),        cmocka_unit_test(fail__same_cause_everywhere),
-        cmocka_unit_test(begin__queued_rounds_end_at_once), cmocka_unit_test(begin__deadline_of_the_turn),
+        cmocka_unit_test(kill__at_random_moments),
+        cmocka_unit_test(stop__past_the_deadline),
+        cmocka_unit_test(timeout__line_of_blame),
+        cmocka_unit_test(close__too_early),
+        cmocka_unit_test(abort__from_other_threads),
+        cmocka_unit_test(fail__same_cause_everywhere),
+        cmocka_unit_test(begin__queued_rounds_end_at_once),
+        cmocka_unit_test(begin__deadline_of_the_turn),
+        cmocka_unit_test(begin__watches_for_deaths),
+        cmocka_unit_test(begin__running_rounds_may_take_their_time),
+        cmocka_unit_test(timeout__not_for_the_time_in_which_all_were_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,9 @@ static float first_weight(const struct ref_shape *shape, const struct ref_tokens
     if (copy->slot < 0) {
         return 1.0f;
     }
+    if (source->expert_scales == NULL) {
+        return 0.0f;
+    }
     const int32_t *ids = source->expert_ids + copy->token * shape->topk;
     int64_t k = 0;
     while (ids[k] != ids[copy->slot]) {

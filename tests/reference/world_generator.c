@@ -1,6 +1,7 @@
 #include "reference/world_generator.h"
 
 #include "reference/reference_internal.h"
+#include "reference/world_faults.h"
 #include "reference/world_values.h"
 
 #include <stdlib.h>
@@ -14,16 +15,6 @@ static int64_t min_of(int64_t a, int64_t b)
 static int64_t max_of(int64_t a, int64_t b)
 {
     return a > b ? a : b;
-}
-
-static const char *const fault_names[WORLD_FAULT_COUNT] = {
-    "none",         "dispatch-id",    "dispatch-capacity", "combine-id", "combine-slot",
-    "combine-rows", "combine-counts", "combine-shared",    "combine-tp",
-};
-
-const char *world_fault_name(enum world_fault fault)
-{
-    return fault_names[fault];
 }
 
 void world_limits_draw(struct world_limits *limits, struct random_source *random, int64_t rank_max)
@@ -145,42 +136,14 @@ static void draw_inputs(struct world *world, struct random_source *random)
     }
 }
 
-/* A rank that has tokens, from a random one on; -1: none. */
-static int64_t rank_with_tokens(const struct world *world, struct random_source *random)
-{
-    int64_t start = random_between(random, 0, world->world_size - 1);
-    for (int64_t i = 0; i < world->world_size; i++) {
-        int64_t index = (start + i) % world->world_size;
-        if (world->tokens[index].token_count > 0) {
-            return index;
-        }
-    }
-    return -1;
-}
-
-static void spoil_id(const struct world *world, struct random_source *random, int32_t *ids, int64_t token_count)
-{
-    int64_t expert_count = world->shape.expert_count;
-    int64_t bad[] = {-1, expert_count, INT32_MIN, INT32_MAX, expert_count + random_between(random, 1, 1000)};
-    int64_t place = random_between(random, 0, token_count * world->shape.topk - 1);
-    ids[place] = (int32_t)bad[random_between(random, 0, 4)];
-}
-
 static void solve_dispatch(struct world *world, struct random_source *random)
 {
     ref_dispatch(&world->shape, world->tokens, world->received, &world->dispatch_error);
-    int64_t fullest = 0;
     for (int64_t i = 0; i < world->world_size; i++) {
         int64_t rows = world->received[i].row_count;
         world->tokens[i].row_capacity = rows + (random_percent(random, 50) ? random_between(random, 0, 5) : 0);
-        fullest = rows > world->received[fullest].row_count ? i : fullest;
     }
-    int64_t victim = rank_with_tokens(world, random);
-    if (world->fault == WORLD_FAULT_DISPATCH_ID && victim >= 0) {
-        spoil_id(world, random, world->tokens[victim].expert_ids, world->tokens[victim].token_count);
-    } else if (world->fault == WORLD_FAULT_DISPATCH_CAPACITY && world->received[fullest].row_count > 0) {
-        world->tokens[fullest].row_capacity = world->received[fullest].row_count - 1;
-    } else {
+    if (!world_spoil_tokens(world, random)) {
         return;
     }
     for (int64_t i = 0; i < world->world_size; i++) {
@@ -245,117 +208,62 @@ static void draw_returns(struct world *world, struct random_source *random, int6
     };
 }
 
-/* Moves the end of a shared rank's own rows, or of a source's, by one row. */
-static void spoil_shared_counts(const struct world *world, struct random_source *random)
-{
-    const struct ref_shape *shape = &world->shape;
-    if (shape->shared_rank_count == 0) {
-        return;
-    }
-    int64_t group = random_between(random, 0, shape->tp_count - 1);
-    int64_t victim = group * shape->rank_count + random_between(random, 0, shape->shared_rank_count - 1);
-    int64_t last = shape->rank_count - 2;
-    bool of_source = last >= shape->shared_rank_count && random_percent(random, 75);
-    int64_t block = of_source ? random_between(random, shape->shared_rank_count, last) : shape->shared_rank_count - 1;
-    int32_t *counts = (int32_t *)(uintptr_t)world->returns[victim].ep_send_counts;
-    if (counts[block] < counts[block + 1]) {
-        counts[block]++;
-    } else if (counts[block] > (block == 0 ? 0 : counts[block - 1])) {
-        counts[block]--;
-    }
-}
-
-static void spoil_returns(struct world *world, struct random_source *random)
-{
-    int64_t victim = rank_with_tokens(world, random);
-    if (victim < 0) {
-        return;
-    }
-    struct ref_returns *rank = &world->returns[victim];
-    int64_t copies = rank->token_count * world->shape.topk;
-    int32_t *counts = (int32_t *)(uintptr_t)rank->ep_send_counts;
-    int64_t own_blocks = world->received[victim].count_elems / world->shape.tp_count;
-    switch (world->fault) {
-    case WORLD_FAULT_COMBINE_ID:
-        spoil_id(world, random, (int32_t *)(uintptr_t)rank->expert_ids, rank->token_count);
-        break;
-    case WORLD_FAULT_COMBINE_SLOT:
-        if (rank->expand_idx != NULL) {
-            int32_t *slots = (int32_t *)(uintptr_t)rank->expand_idx;
-            int64_t place = random_between(random, 0, copies - 1);
-            slots[place] = random_percent(random, 50) ? -1 : (int32_t)copies;
-        }
-        break;
-    case WORLD_FAULT_COMBINE_ROWS:
-        rank->row_capacity = world->received[victim].row_count - 1;
-        if (rank->row_capacity < 0) {
-            rank->row_capacity = 0;
-        }
-        break;
-    case WORLD_FAULT_COMBINE_COUNTS:
-        if (own_blocks > 1) {
-            int64_t block = random_between(random, 1, own_blocks - 1);
-            counts[block] = counts[block - 1] - 1;
-        }
-        break;
-    case WORLD_FAULT_COMBINE_SHARED: spoil_shared_counts(world, random); break;
-    case WORLD_FAULT_COMBINE_TP:
-        if (rank->tp_send_counts != NULL) {
-            int32_t *tp_counts = (int32_t *)(uintptr_t)rank->tp_send_counts;
-            tp_counts[random_between(random, 0, 1)] += random_percent(random, 50) ? 1 : -1;
-        }
-        break;
-    default: break;
-    }
-}
-
 static void solve_combine(struct world *world, struct random_source *random)
 {
     bool shuffled = random_percent(random, 25);
     for (int64_t i = 0; i < world->world_size; i++) {
         draw_returns(world, random, i, shuffled);
     }
-    spoil_returns(world, random);
+    world_spoil_returns(world, random);
     ref_combine(&world->shape, world->returns, world->x, &world->combine_error);
 }
 
-/* The faults of rare shapes get a larger share of them. */
-static enum world_fault draw_fault(const struct ref_shape *shape, struct random_source *random)
+static void begin(struct world *world, int64_t world_size, uint64_t seed)
 {
-    if (shape->shared_rank_count > 0 && random_percent(random, 30)) {
-        return WORLD_FAULT_COMBINE_SHARED;
+    memset(world, 0, sizeof *world);
+    world->seed = seed;
+    world->world_size = world_size;
+    world->tokens = ref_alloc(world->world_size, sizeof *world->tokens);
+    world->received = ref_alloc(world->world_size, sizeof *world->received);
+    world->returns = ref_alloc(world->world_size, sizeof *world->returns);
+    world->x = ref_alloc(world->world_size, sizeof *world->x);
+}
+
+static void solve(struct world *world, struct random_source *random)
+{
+    solve_dispatch(world, random);
+    if (world->dispatch_error.status == REF_OK) {
+        solve_combine(world, random);
     }
-    if (shape->tp_count == 2 && random_percent(random, 30)) {
-        return WORLD_FAULT_COMBINE_TP;
-    }
-    if (!shape->two_level && random_percent(random, 20)) {
-        return WORLD_FAULT_COMBINE_SLOT;
-    }
-    return (enum world_fault)random_between(random, 1, WORLD_FAULT_COMBINE_COUNTS);
 }
 
 void world_init(struct world *world, const struct world_limits *limits, uint64_t seed)
 {
     struct random_source random;
-    memset(world, 0, sizeof *world);
     random_seed(&random, seed);
-    world->seed = seed;
-    world->world_size = limits->rank_count * limits->tp_count;
-    world->tokens = ref_alloc(world->world_size, sizeof *world->tokens);
-    world->received = ref_alloc(world->world_size, sizeof *world->received);
-    world->returns = ref_alloc(world->world_size, sizeof *world->returns);
-    world->x = ref_alloc(world->world_size, sizeof *world->x);
+    begin(world, limits->rank_count * limits->tp_count, seed);
     draw_shape(world, &random, limits);
     draw_token_counts(world, &random, limits->elem_max);
     draw_tail_room(world, &random);
     draw_inputs(world, &random);
     if (random_percent(&random, limits->fault_percent)) {
-        world->fault = draw_fault(&world->shape, &random);
+        world->fault = world_fault_draw(&world->shape, &random);
     }
-    solve_dispatch(world, &random);
-    if (world->dispatch_error.status == REF_OK) {
-        solve_combine(world, &random);
+    solve(world, &random);
+}
+
+void world_init_shaped(struct world *world, const struct ref_shape *shape, const int64_t *token_counts, uint64_t seed)
+{
+    struct random_source random;
+    random_seed(&random, seed);
+    begin(world, shape->rank_count * shape->tp_count, seed);
+    world->shape = *shape;
+    for (int64_t i = 0; i < world->world_size; i++) {
+        world->tokens[i].token_count = token_counts[i];
     }
+    draw_tail_room(world, &random);
+    draw_inputs(world, &random);
+    solve(world, &random);
 }
 
 static void free_returns(struct ref_returns *rank)
@@ -400,6 +308,12 @@ void world_print(const struct world *world, FILE *out)
             world_fault_name(world->fault));
     for (int64_t i = 0; i < world->world_size; i++) {
         fprintf(out, "%s%lld", i == 0 ? "" : ",", (long long)world->tokens[i].token_count);
+    }
+    const struct ref_error *error =
+        world->dispatch_error.status != REF_OK ? &world->dispatch_error : &world->combine_error;
+    if (error->status != REF_OK) {
+        fprintf(out, " error at rank %lld[%lld][%lld] value %lld", (long long)error->rank, (long long)error->token,
+                (long long)error->slot, (long long)error->value);
     }
     fprintf(out, "\n");
 }

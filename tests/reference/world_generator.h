@@ -56,6 +56,8 @@ void world_limits_draw(struct world_limits *limits, struct random_source *random
 
 /* Draws and solves. */
 void world_init(struct world *world, const struct world_limits *limits, uint64_t seed);
+/* The same with a shape and every rank's BS given, and nothing wrong. */
+void world_init_shaped(struct world *world, const struct ref_shape *shape, const int64_t *token_counts, uint64_t seed);
 void world_fini(struct world *world);
 
 /* One line: every parameter. */

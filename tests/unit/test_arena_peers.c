@@ -22,13 +22,15 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB          ((size_t)1 << 20)
 #define TENSOR_BYTES 300000
 
 /* For a build with the thread sanitizer, which otherwise ends a child that starts a thread. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "die_after_fork=0";
@@ -283,6 +285,36 @@ static void own_and_exec(int socket_fd)
     _exit(1);
 }
 
+/* The kernel reaps private pages of a process that it kills for lack of memory, maybe before it looks at the list. */
+static void check_list_of_the_watch(void)
+{
+    struct epx_arena_id id;
+    int fd;
+    uint64_t reserve_bytes;
+    CHILD_EXPECT(epx_arena_open_own() == EPX_OK);
+    epx_arena_own_info(&id, &fd, &reserve_bytes);
+    struct epx_arena *own = epx_arena_attach_by_id(&id);
+    const struct epx_arena_header *header = epx_arena_at(own, 0, sizeof *header);
+    CHILD_EXPECT(header != NULL);
+    struct robust_list_head *head = NULL;
+    size_t bytes = 0;
+    char line[512];
+    uint32_t thread = atomic_load(&header->life) & FUTEX_TID_MASK;
+    CHILD_EXPECT(syscall(SYS_get_robust_list, thread, &head, &bytes) == 0 && bytes == sizeof *head);
+    CHILD_EXPECT((uintptr_t)head->list.next + (uintptr_t)head->futex_offset == (uintptr_t)&header->life);
+    read_maps_line(head, line);
+    CHILD_EXPECT(strstr(line, " rw-s ") != NULL);
+    read_maps_line(head->list.next, line);
+    CHILD_EXPECT(strstr(line, " rw-s ") != NULL);
+    epx_arena_detach(own);
+}
+
+static void owner_dead__does_not_depend_on_private_memory(void **state)
+{
+    (void)state;
+    run_in_child(check_list_of_the_watch);
+}
+
 static void owner_dead__of_a_process_that_became_another_program(void **state)
 {
     (void)state;
@@ -433,6 +465,35 @@ static void at__is_held_to_the_reserve(void **state)
     close(fd);
 }
 
+/* A peer that lies about what is committed is held to what its file holds: reading beyond it would be a signal. */
+static void at__is_held_to_the_file(void **state)
+{
+    (void)state;
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct epx_arena_header header = {.magic = EPX_ARENA_MAGIC,
+                                      .version = EPX_ARENA_VERSION,
+                                      .id = {{1, 2}},
+                                      .reserve_bytes = 4 * page,
+                                      .committed_bytes = 2 * page,
+                                      .life = 1};
+    int fd = make_file(&header, (off_t)(2 * page), F_SEAL_SHRINK);
+    struct epx_arena *arena = NULL;
+    assert_int_equal(epx_arena_attach(fd, &header.id, &arena), EPX_OK);
+    header.committed_bytes = 4 * page;
+    assert_int_equal(pwrite(fd, &header, sizeof header, 0), sizeof header);
+    assert_non_null(epx_arena_at(arena, page, page));
+    assert_null(epx_arena_at(arena, 2 * page, 1));
+    assert_null(epx_arena_at(arena, page, 2 * page));
+    assert_null(epx_arena_at(arena, 4 * page - 1, 1));
+    assert_int_equal(ftruncate(fd, (off_t)(3 * page)), 0);
+    const uint8_t *third = epx_arena_at(arena, 2 * page, page);
+    assert_non_null(third);
+    assert_int_equal(third[page - 1], 0);
+    assert_null(epx_arena_at(arena, 2 * page, page + 1));
+    epx_arena_detach(arena);
+    close(fd);
+}
+
 static void attach_own(void)
 {
     struct epx_arena_id id;
@@ -524,6 +585,32 @@ static void fork__child_starts_anew_and_parent_is_untouched(void **state)
 
 static _Atomic bool stop;
 
+/* The program has closed the arena's descriptor, and its number is another file's. */
+static void fork_with_a_stolen_descriptor(void)
+{
+    struct epx_arena_id id;
+    int fd;
+    uint64_t reserve_bytes;
+    CHILD_EXPECT(epx_arena_open_own() == EPX_OK);
+    epx_arena_own_info(&id, &fd, &reserve_bytes);
+    int other = open("/dev/null", O_RDWR | O_CLOEXEC);
+    CHILD_EXPECT(other >= 0 && dup2(other, fd) == fd);
+    pid_t pid = fork();
+    CHILD_EXPECT(pid >= 0);
+    if (pid == 0) {
+        struct stat file;
+        _exit(fstat(fd, &file) == 0 ? 0 : 1);
+    }
+    int code = 0;
+    CHILD_EXPECT(waitpid(pid, &code, 0) == pid && code == 0);
+}
+
+static void fork__leaves_descriptors_of_others_open(void **state)
+{
+    (void)state;
+    run_in_child(fork_with_a_stolen_descriptor);
+}
+
 static void *allocate_until_stopped(void *unused)
 {
     while (!atomic_load(&stop)) {
@@ -571,6 +658,9 @@ int main(void)
         cmocka_unit_test(attach__refuses_what_is_no_arena),
         cmocka_unit_test(attach__refuses_other_descriptors),
         cmocka_unit_test(at__is_held_to_the_reserve),
+        cmocka_unit_test(at__is_held_to_the_file),
+        cmocka_unit_test(owner_dead__does_not_depend_on_private_memory),
+        cmocka_unit_test(fork__leaves_descriptors_of_others_open),
         cmocka_unit_test(attach__own_arena_is_not_mapped_twice),
         cmocka_unit_test(fork__child_starts_anew_and_parent_is_untouched),
         cmocka_unit_test(fork__while_threads_allocate),

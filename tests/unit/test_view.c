@@ -210,9 +210,27 @@ static void gather__vector(void **state)
     epx_view_gather(&view, 0, NULL);
 }
 
+/* Kernels read elements, not bytes: a row may lie side by side and still be out of step. */
+static void direct__dense_and_aligned(void **state)
+{
+    struct epx_view view = matrix((void *)64, EPX_DTYPE_BF16, 3, 4, 10, 1);
+    (void)state;
+    assert_true(epx_view_rows_direct(&view));
+    view.data = (void *)65;
+    assert_true(epx_view_rows_dense(&view));
+    assert_false(epx_view_rows_direct(&view));
+    view.dtype = EPX_DTYPE_INT8;
+    assert_true(epx_view_rows_direct(&view));
+    view.stride[1] = 2;
+    assert_false(epx_view_rows_direct(&view));
+    view = matrix((void *)66, EPX_DTYPE_FP32, 3, 4, 4, 1);
+    assert_false(epx_view_rows_direct(&view));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(direct__dense_and_aligned),
         cmocka_unit_test(dtype__bytes_and_names),
         cmocka_unit_test(extent__sizes),
         cmocka_unit_test(extent__does_not_fit),
