@@ -24,7 +24,8 @@ static int finish(void)
 int main(int argc, char **argv)
 {
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        return print_usage(stdout, 0);
+        (void)print_usage(stdout, 0);
+        return finish();
     }
     if (argc != 2) {
         return print_usage(stderr, 2);

@@ -845,6 +845,85 @@ static void join__garbage_is_dropped(void **state)
     free_outcomes(outcomes, 2);
 }
 
+/* Says hello as rank 1 with the arena of rank 0's process: one death would stand for two processes, or for none. */
+static int pose_with_arena(const uint8_t key[32], const struct epx_arena_id *id, int arena_fd)
+{
+    struct epx_boot_message message;
+    epx_boot_message_init(&message, EPX_BOOT_HELLO);
+    message.body.hello = (struct epx_boot_hello){
+        .rank = 1, .rank_count = 2, .shared_bytes = sizeof(struct board), .pid = (uint32_t)getpid(), .arena = *id};
+    int fd = raw_connect(key);
+    if (epx_boot_send(fd, &message, &arena_fd, 1) != 0) {
+        return 2;
+    }
+    return raw_receive(fd) == 0 ? 0 : 1;
+}
+
+static void join__arena_of_another_process_is_refused(void **state)
+{
+    (void)state;
+    NEEDS_FORK();
+    uint8_t key[32];
+    struct epx_arena_id id;
+    int arena_fd;
+    uint64_t reserve_bytes;
+    make_key(key);
+    assert_int_equal(epx_arena_open_own(), EPX_OK);
+    epx_arena_own_info(&id, &arena_fd, &reserve_bytes);
+    struct outcome *outcomes = make_outcomes(2);
+    struct task tasks[2];
+    start_thread(&tasks[0], make_request(key, 0, 2, PATIENCE_MS), &outcomes[0]);
+    wait_until_bound(key);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        _exit(pose_with_arena(key, &id, STDERR_FILENO));
+    }
+    int code = 0;
+    assert_int_equal(waitpid(pid, &code, 0), pid);
+    assert_int_equal(code, 0);
+    start_thread(&tasks[1], make_request(key, 1, 2, PATIENCE_MS), &outcomes[1]);
+    end_thread(&tasks[0]);
+    end_thread(&tasks[1]);
+    must_be_ok(outcomes, 2);
+    free_outcomes(outcomes, 2);
+}
+
+/* Another user has taken the name: said at once, and to whom it belongs. */
+static void join__meeting_point_of_another_user_is_refused(void **state)
+{
+    (void)state;
+    NEEDS_FORK();
+    if (geteuid() != 0) {
+        skip();
+    }
+    uint8_t key[32];
+    struct epx_boot_name name;
+    make_key(key);
+    epx_boot_name_make(key, &name);
+    struct outcome *outcomes = make_outcomes(1);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)alarm(60);
+        if (setuid(65534) == 0 && epx_boot_listen(&name, 16) >= 0) {
+            pause();
+        }
+        _exit(1);
+    }
+    wait_until_bound(key);
+    struct task task;
+    start_thread(&task, make_request(key, 0, 2, PATIENCE_MS), &outcomes[0]);
+    end_thread(&task);
+    char expected[128];
+    (void)snprintf(expected, sizeof expected, "the meeting point is held by user 65534 (pid %d), this is user 0",
+                   (int)pid);
+    must_fail(&outcomes[0], EPX_ERR_RENDEZVOUS, expected);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    free_outcomes(outcomes, 1);
+}
+
 /* More silent connections than the centre takes: they are dropped and the ranks behind them get their turn. */
 static void join__silent_connections_are_dropped(void **state)
 {
@@ -936,6 +1015,8 @@ int main(void)
         WATCHED(join__messages_out_of_turn_drop_the_rank),
         WATCHED(join__garbage_is_dropped),
         WATCHED(join__silent_connections_are_dropped),
+        WATCHED(join__arena_of_another_process_is_refused),
+        WATCHED(join__meeting_point_of_another_user_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

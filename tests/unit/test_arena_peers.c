@@ -585,6 +585,46 @@ static void fork__child_starts_anew_and_parent_is_untouched(void **state)
 
 static _Atomic bool stop;
 
+static void *end_late(void *unused)
+{
+    usleep(100000);
+    return unused;
+}
+
+/* The watch thread must not keep such a process from ending, and it takes no signals. */
+static void end_thread_by_thread(void)
+{
+    pid_t pid = fork();
+    CHILD_EXPECT(pid >= 0);
+    if (pid == 0) {
+        pthread_t thread;
+        (void)alarm(20);
+        CHILD_EXPECT(epx_arena_open_own() == EPX_OK);
+        CHILD_EXPECT(pthread_create(&thread, NULL, end_late, NULL) == 0);
+        pthread_exit(NULL);
+    }
+    int code = -1;
+    pid_t done = 0;
+    uint64_t deadline_ns = epx_deadline_after_ms(10000);
+    while ((done = waitpid(pid, &code, WNOHANG)) == 0 && epx_clock_ns() < deadline_ns) {
+        usleep(1000);
+    }
+    if (done == 0) {
+        (void)kill(pid, SIGKILL);
+        (void)waitpid(pid, &code, 0);
+    }
+    CHILD_EXPECT(done == pid && code == 0);
+}
+
+static void watch__lets_a_process_end_by_its_last_thread(void **state)
+{
+    (void)state;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    skip(); /* they have threads of their own, or cannot end this way */
+#endif
+    run_in_child(end_thread_by_thread);
+}
+
 /* The program has closed the arena's descriptor, and its number is another file's. */
 static void fork_with_a_stolen_descriptor(void)
 {
@@ -659,6 +699,7 @@ int main(void)
         cmocka_unit_test(attach__refuses_other_descriptors),
         cmocka_unit_test(at__is_held_to_the_reserve),
         cmocka_unit_test(at__is_held_to_the_file),
+        cmocka_unit_test(watch__lets_a_process_end_by_its_last_thread),
         cmocka_unit_test(owner_dead__does_not_depend_on_private_memory),
         cmocka_unit_test(fork__leaves_descriptors_of_others_open),
         cmocka_unit_test(attach__own_arena_is_not_mapped_twice),
