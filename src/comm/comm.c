@@ -128,7 +128,11 @@ enum epx_status epx_comm_check_process(const struct epx_comm *comm)
 enum epx_status epx_comm_close(struct epx_comm *comm)
 {
     if (comm->process != getpid()) {
-        /* A child of fork: slot and mappings are its parent's, and do not exist here. */
+        /* A child of fork: slot and mappings are its parent's, and do not exist here; the handles do. */
+        for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
+            epx_arena_detach(comm->shared.arenas[rank]);
+        }
+        free(comm->shared.arenas);
         comm_free(comm);
         return EPX_OK;
     }

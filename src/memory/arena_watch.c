@@ -2,20 +2,28 @@
 
 #include "base/clock.h"
 #include "base/futex.h"
+#include "base/text_file.h"
 #include "base/thread.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The thread calls next to nothing. A program with much thread-local storage, or a machine with a larger minimum, may
- * need more: then the default. */
-#define STACK_BYTES 65536
+/* The thread calls next to nothing, but may run what the program does at its exit. A program with much thread-local
+ * storage, or a machine with a larger minimum, may need more: then the default. */
+#define STACK_BYTES 262144
+
+#define ALONE_CHECK_NS 1000000000u
+#define STAT_BYTES     1024
 
 enum watch_stage { STAGE_STARTING = 0, STAGE_OWNING = 1, STAGE_FAILED = 2 };
 
@@ -36,6 +44,26 @@ static struct {
     int error_number; /* when failed */
 } watch;
 
+/*
+ * Whether the main thread and all others have ended. A process ends with its last thread, by exit(0); this thread is
+ * the last of one whose main thread has called pthread_exit, and then must do what the last one does.
+ */
+static bool is_alone(void)
+{
+    char text[STAT_BYTES];
+    if (!epx_text_file_read("/proc/self/stat", text, sizeof text)) {
+        return false;
+    }
+    const char *state = strrchr(text, ')'); /* what is before it is the program's name, with anything in it */
+    char letter = 0;
+    unsigned threads = 0;
+    /* The main thread counts as long as there are others, as a zombie. */
+    return state != NULL &&
+           sscanf(state, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %u", &letter,
+                  &threads) == 2 &&
+           letter == 'Z' && threads == 2;
+}
+
 static void *watch_main(void *unused)
 {
     (void)unused;
@@ -54,7 +82,10 @@ static void *watch_main(void *unused)
     atomic_store_explicit(&watch.stage, STAGE_OWNING, memory_order_release);
     epx_futex_wake_all(&watch.stage);
     for (;;) {
-        epx_futex_wait(&watch.stage, STAGE_OWNING, EPX_NEVER);
+        epx_futex_wait(&watch.stage, STAGE_OWNING, epx_clock_ns() + ALONE_CHECK_NS);
+        if (is_alone()) {
+            exit(0);
+        }
     }
     return NULL;
 }

@@ -351,6 +351,9 @@ static int count_own_sockets(void)
     DIR *dir = opendir("/proc/self/fd");
     assert_non_null(dir);
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+        if (atoi(entry->d_name) <= STDERR_FILENO) {
+            continue; /* the standard streams may be anything */
+        }
         (void)snprintf(line, sizeof line, "/proc/self/fd/%s", entry->d_name);
         ssize_t length = readlink(line, target, sizeof target - 1);
         count += length > 7 && strncmp(target, "socket:", 7) == 0;
