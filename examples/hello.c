@@ -87,7 +87,8 @@ static void run_experts(struct tensors *tensors, uint32_t rank)
 {
     int64_t row = 0;
     for (int local = 0; local < LOCAL_EXPERTS; local++) {
-        float factor = (float)((int)rank * LOCAL_EXPERTS + local + 1);
+        int expert = (int)rank * LOCAL_EXPERTS + local;
+        float factor = (float)(expert + 1);
         for (int64_t i = 0; i < tensors->expert_token_nums[local]; i++, row++) {
             for (int h = 0; h < HIDDEN; h++) {
                 tensors->expand_x[row][h] = to_bf16(from_bf16(tensors->expand_x[row][h]) * factor);

@@ -69,7 +69,8 @@ bool epx_view_rows_dense(const struct epx_view *view)
 bool epx_view_rows_direct(const struct epx_view *view)
 {
     /* Rows are whole elements apart: what holds for the first one holds for all. */
-    return epx_view_rows_dense(view) && (uintptr_t)view->data % epx_dtype_bytes(view->dtype) == 0;
+    size_t elem_bytes = epx_dtype_bytes(view->dtype);
+    return elem_bytes != 0 && epx_view_rows_dense(view) && (uintptr_t)view->data % elem_bytes == 0;
 }
 
 bool epx_view_dense(const struct epx_view *view)
