@@ -68,6 +68,7 @@ struct property_cann_plan {
     bool combine_waited_first;
     bool default_stream;
     bool with_timeout;
+    bool elsewhere;       /* queued while another device is current */
     bool keeps_executors; /* repeatable ones are destroyed after the synchronisation */
 };
 
@@ -97,7 +98,7 @@ void property_cann_run_fini(struct property_cann_run *run);
 /* All of it for one rank, which leaves its communicators where that ends its peers' waiting; false as above. */
 bool property_cann_run_alone(struct property_cann_place *place, const struct world *world);
 /* The same for all ranks, by one thread. */
-bool property_cann_run_together(struct property_cann_place *places, int64_t count, const struct world *world);
+void property_cann_run_together(struct property_cann_place *places, int64_t count, const struct world *world);
 
 /* Whether the rank's combine reads the rows that dispatch wrote, and the change to the world that this asks for. */
 bool property_cann_rows_chained(const struct world *world, int64_t index);

@@ -39,6 +39,20 @@ static void run_threads(struct property_cann_place *places, int64_t count, const
     }
 }
 
+/* Cases by way, and worlds that one thread drove: a kind that is never drawn shows. */
+static struct {
+    int64_t cases[PROPERTY_CANN_TABLE + 1];
+    int64_t driven_worlds;
+} tally;
+
+void property_cann_threads_print(const char *program)
+{
+    printf("%s: %lld cases by HcclCommInitAll, %lld by root information, %lld by rank table; one thread drove %lld "
+           "worlds\n",
+           program, (long long)tally.cases[PROPERTY_CANN_ALL], (long long)tally.cases[PROPERTY_CANN_ROOT],
+           (long long)tally.cases[PROPERTY_CANN_TABLE], (long long)tally.driven_worlds);
+}
+
 static bool all_good(const struct property_report *reports, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -75,12 +89,14 @@ void property_cann_run_threads(const struct property_case *test, enum epx_produc
     for (int64_t i = 0; i < test->rank_count; i++) {
         property_cann_place_init(&places[i], &owner, i, &reports[i]);
     }
+    tally.cases[owner.way]++;
     bool going = join(&owner, places, reports);
     for (int64_t i = 0; i < test->world_count && going; i++) {
         const struct world *world = &test->worlds[i];
         property_cann_algorithm_set(world);
         if (random_mix(world->seed, 6000) % 5 == 0) {
-            (void)property_cann_run_together(places, test->rank_count, world);
+            tally.driven_worlds++;
+            property_cann_run_together(places, test->rank_count, world);
         } else {
             run_threads(places, test->rank_count, world);
         }

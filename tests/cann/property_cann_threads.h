@@ -9,6 +9,9 @@
 void property_cann_run_threads(const struct property_case *test, enum epx_product product,
                                struct property_report *reports);
 
+/* One line on what was drawn. */
+void property_cann_threads_print(const char *program);
+
 /* property_case_init, with combine reading dispatch's rows on some ranks. */
 void property_cann_case_draw(struct property_case *test, const struct property_options *options, int64_t number);
 

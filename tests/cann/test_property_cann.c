@@ -1,7 +1,7 @@
 /* Random worlds through the CANN door, with ranks as threads of one process. */
 #include "cann/property_cann_threads.h"
 
-#define CASE_COUNT 140 /* about 350 worlds */
+#define CASE_COUNT 300 /* about 750 worlds */
 
 static void run_case(const struct property_case *test, struct property_report *reports)
 {
@@ -18,5 +18,7 @@ int main(int argc, char **argv)
         .run = run_case,
     };
     property_cann_environment_set();
-    return property_main(argc, argv, &program);
+    const int code = property_main(argc, argv, &program);
+    property_cann_threads_print(program.name);
+    return code;
 }

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define RANK_MAX   8
-#define CASE_COUNT 40
+#define CASE_COUNT 80
 
 static struct property_cann_roots *roots; /* shared by the ranks */
 

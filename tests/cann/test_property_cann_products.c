@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CASE_COUNT 16
+#define CASE_COUNT 24
 #define SERVER     8
 #define A2_UNEQUAL 256 /* BS that globalBs stands for where ranks differ */
 #define A3_HIDDEN  7168
@@ -126,5 +126,7 @@ int main(int argc, char **argv)
     };
     property_cann_environment_set();
     unsetenv("HCCL_BUFFSIZE");
-    return property_main(argc, argv, &program);
+    const int code = property_main(argc, argv, &program);
+    property_cann_threads_print(program.name);
+    return code;
 }
