@@ -56,9 +56,9 @@ extern "C" {
  *   161002  groupEp is longer than 127 bytes; groupTp is, with TP or under A3; a tensor that is used has an unsupported
  *           dtype, or is no tensor (destroyed)
  *   561002  a shape, a stride, a format or an attribute is out of range; groupTp is null, empty or equal to groupEp,
- *           or tpSendCounts is null, with TP; commQuantMode 2 with TP, or under A2 without the two-level exchange; x
- *           overlaps another tensor; under A2 the two-level exchange lacks expandScales; xActiveMask is given under A3;
- *           HCCL_BUFFSIZE is too small under A2 or A3
+ *           or tpSendCounts is null, with TP; commQuantMode 2 under A3 with TP, or under A2 without the two-level
+ *           exchange; x overlaps another tensor; under A2 the two-level exchange lacks expandScales; xActiveMask is
+ *           given under A3; HCCL_BUFFSIZE is too small under A2 or A3
  *   361001  a group is no communicator of this rank, or has another size; EPX_PRODUCT has another value
  *   207001  no memory
  * A communicator that has failed is not refused here: the stream's synchronisation reports it.

@@ -150,9 +150,11 @@ static enum epx_status check_expert_division(const struct check *check)
                         "moeExpertNum is %lld, must be divisible by %lld (epWorldSize - sharedExpertRankNum)",
                         (long long)attributes->moe_expert_num, (long long)ranks);
     }
-    if (attributes->tp_world_size > 1 && attributes->moe_expert_num / ranks > 1) {
-        return epx_fail(EPX_ERR_INVALID, "moeExpertNum is %lld, %lld experts a rank, must be 1 with tpWorldSize 2",
-                        (long long)attributes->moe_expert_num, (long long)(attributes->moe_expert_num / ranks));
+    if (check->limits->tp_one_expert && attributes->tp_world_size > 1 && attributes->moe_expert_num / ranks > 1) {
+        return epx_fail(EPX_ERR_INVALID,
+                        "moeExpertNum is %lld, %lld experts a rank, must be 1 with tpWorldSize 2 (product %s)",
+                        (long long)attributes->moe_expert_num, (long long)(attributes->moe_expert_num / ranks),
+                        check->limits->name);
     }
     return EPX_OK;
 }
@@ -185,8 +187,9 @@ static enum epx_status check_comm_quant_mode(const struct check *check)
 {
     const int64_t mode = check->attributes->comm_quant_mode;
     EPX_TRY(one_of_two(check, "commQuantMode", mode, 0, 2));
-    if (mode != 0 && check->attributes->tp_world_size > 1) {
-        return epx_fail(EPX_ERR_INVALID, "commQuantMode is %lld, must be 0 with tpWorldSize 2", (long long)mode);
+    if (mode != 0 && check->limits->tp_plain_return && check->attributes->tp_world_size > 1) {
+        return epx_fail(EPX_ERR_INVALID, "commQuantMode is %lld, must be 0 with tpWorldSize 2 (product %s)",
+                        (long long)mode, check->limits->name);
     }
     if (mode != 0 && check->limits->plain_return_only && !check->two_level) {
         return epx_fail(EPX_ERR_INVALID, "commQuantMode is %lld, must be 0 without the two-level exchange (product %s)",

@@ -34,6 +34,8 @@ struct epx_product_limits {
     bool plain_return_only;       /* commQuantMode 2 with the two-level exchange only */
     bool shared_ranks;            /* sharedExpertRankNum may be other than 0 */
     bool shared_ranks_divide;     /* ... and must divide W and leave two ranks */
+    bool tp_one_expert;           /* one expert a rank with TP */
+    bool tp_plain_return;         /* commQuantMode 0 with TP */
     bool tp_rank_zero;            /* tpRankId must be 0 without TP */
     bool checks_group_tp;         /* its length, without TP */
     bool mask_refused;

@@ -68,9 +68,6 @@ enum epx_status epx_combine_validate(const struct epx_combine_request *request, 
     struct epx_combine_tensors tensors = request->tensors;
     struct epx_tensor_rules rules;
     EPX_TRY(epx_moe_shape_check(&request->shape, request->token_count, request->comm, request->tp_comm, world));
-    if (world->tp && request->shape.comm_quantization != EPX_COMM_QUANTIZATION_NONE) {
-        return epx_fail(EPX_ERR_INVALID, "commQuantMode is 2, must be 0 with tpWorldSize 2");
-    }
     epx_combine_rules_init(&rules, &request->shape, world, request->token_count, &tensors);
     return epx_tensor_rules_check(&rules);
 }

@@ -240,6 +240,10 @@ static void tp_many_experts(struct scene *s, int64_t v)
 {
     tp(s, 0);
     s->call.attributes.moe_expert_num = v;
+    s->dims[EPX_CANN_ROLE_EP_COUNTS][0] = 2 * v;
+    s->dims[EPX_CANN_ROLE_EXPAND_X][0] = 512;
+    s->dims[EPX_CANN_ROLE_EXPAND_SCALES][0] = 512;
+    s->dims[EPX_CANN_ROLE_TOKEN_NUMS][0] = v / 16;
 }
 static void tp_small_rows(struct scene *s, int64_t rows)
 {

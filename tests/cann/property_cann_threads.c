@@ -108,25 +108,11 @@ void property_cann_run_threads(const struct property_case *test, enum epx_produc
     property_cann_case_fini(&owner);
 }
 
-/* The interface has tensor parallelism with one expert a rank only. */
-static bool in_interface(const struct ref_shape *shape)
-{
-    return shape->tp_count == 1 || shape->expert_count == shape->rank_count - shape->shared_rank_count;
-}
-
 void property_cann_case_draw(struct property_case *test, const struct property_options *options, int64_t number)
 {
     property_case_init(test, options, number);
     for (int64_t i = 0; i < test->world_count; i++) {
-        struct world *world = &test->worlds[i];
-        struct world_limits limits = test->limits;
-        limits.fault_percent = i == test->world_count - 1 ? limits.fault_percent : 0;
-        while (!in_interface(&world->shape)) {
-            const uint64_t seed = random_mix(world->seed, 1);
-            world_fini(world);
-            world_init(world, &limits, seed);
-        }
-        property_cann_chain_rows(world);
+        property_cann_chain_rows(&test->worlds[i]);
     }
 }
 

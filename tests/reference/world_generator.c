@@ -60,7 +60,7 @@ static void draw_shape(struct world *world, struct random_source *random, const 
     shape->quantize = random_percent(random, 40);
     shape->smooth = shape->quantize && random_percent(random, 50);
     shape->two_level = random_percent(random, 30);
-    shape->comm_quantize = shape->tp_count == 1 && random_percent(random, 30);
+    shape->comm_quantize = random_percent(random, 30);
     shape->token_nums = random_percent(random, 50) ? REF_TOKEN_NUMS_PREFIX : REF_TOKEN_NUMS_COUNT;
 }
 
