@@ -9,6 +9,10 @@ build_packages="gcc g++ make cmake ninja-build pkg-config libc6-dev libjansson-d
 demo_packages="libopenblas-serial-dev"
 test_packages="libcmocka-dev spin strace"
 ci_packages="clang clang-format clang-tidy libclang-rt-14-dev valgrind iproute2 binutils gawk"
+# The kernels of 64-bit Arm are built and run elsewhere too.
+if [ "$(uname -m)" != aarch64 ]; then
+    ci_packages="$ci_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+fi
 
 check_only=no
 wanted=""

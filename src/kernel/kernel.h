@@ -44,6 +44,11 @@ struct epx_kernel_table {
     void (*weighted_sum_row[EPX_ROW_FORMAT_COUNT])(uint16_t *dst, const uint16_t *const *rows, const float *weights,
                                                    size_t row_count, const uint16_t *plain_row, size_t elems);
 
+    /* Same bits, with stores of dst as copy_row_streaming's; the same fence is due. */
+    void (*weighted_sum_row_streaming[EPX_ROW_FORMAT_COUNT])(uint16_t *dst, const uint16_t *const *rows,
+                                                             const float *weights, size_t row_count,
+                                                             const uint16_t *plain_row, size_t elems);
+
     /* dst[h] = fp32(src[h]) * scale: int8 back to fp32 (used by consumers of quantised rows). */
     void (*dequantize_row)(float *dst, const int8_t *src, float scale, size_t elems);
 };

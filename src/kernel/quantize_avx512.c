@@ -9,7 +9,7 @@
 #define SCAN_ELEMS  32
 #define STORE_ELEMS 64
 /* The scan fetches this far ahead: a new page stops the processor's own fetching. */
-#define AHEAD_ELEMS 1024
+#define AHEAD_ELEMS 1536
 #define INLINE      static inline __attribute__((always_inline))
 
 INLINE __m512 widen(enum epx_row_format format, const uint16_t *src)
@@ -37,9 +37,9 @@ INLINE uint32_t reduce_max_u16(__m512i values)
 }
 
 /* Fetches 32 elements further on in the row, if there are any. */
-INLINE void fetch_ahead(const uint16_t *src, size_t i, size_t elems)
+INLINE void fetch_ahead(const uint16_t *src, size_t i, size_t distance, size_t elems)
 {
-    _mm_prefetch((const char *)(src + (i + AHEAD_ELEMS < elems ? i + AHEAD_ELEMS : i)), _MM_HINT_T0);
+    _mm_prefetch((const char *)(src + (i + distance < elems ? i + distance : i)), _MM_HINT_T0);
 }
 
 /* The magnitude bits of both 16-bit formats order the magnitudes, NaNs last: no conversion is needed. elems >= 32. */
@@ -50,10 +50,10 @@ static uint16_t max_magnitude_bits(const uint16_t *src, size_t elems)
     __m512i max_b = max_a;
     size_t i = 0;
     for (; i + 4 * SCAN_ELEMS <= elems; i += 4 * SCAN_ELEMS) {
-        fetch_ahead(src, i, elems);
-        fetch_ahead(src, i + 32, elems);
-        fetch_ahead(src, i + 64, elems);
-        fetch_ahead(src, i + 96, elems);
+        fetch_ahead(src, i, AHEAD_ELEMS, elems);
+        fetch_ahead(src, i + 32, AHEAD_ELEMS, elems);
+        fetch_ahead(src, i + 64, AHEAD_ELEMS, elems);
+        fetch_ahead(src, i + 96, AHEAD_ELEMS, elems);
         __m512i a = _mm512_and_si512(_mm512_loadu_si512(src + i), magnitude);
         __m512i b = _mm512_and_si512(_mm512_loadu_si512(src + i + SCAN_ELEMS), magnitude);
         __m512i c = _mm512_and_si512(_mm512_loadu_si512(src + i + 2 * SCAN_ELEMS), magnitude);
@@ -70,12 +70,14 @@ static uint16_t max_magnitude_bits(const uint16_t *src, size_t elems)
 
 INLINE float max_magnitude_smoothed(enum epx_row_format format, const uint16_t *src, const float *smooth, size_t elems)
 {
+    /* Slower than the scan without scales: a short row is worth fetching sooner. */
+    const size_t distance = elems / 2 < AHEAD_ELEMS ? elems / 2 : AHEAD_ELEMS;
     const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
     __m512i max_a = _mm512_setzero_si512();
     __m512i max_b = max_a;
     for (size_t i = 0; i < elems; i += SCAN_ELEMS) {
         size_t at = i + SCAN_ELEMS <= elems ? i : elems - SCAN_ELEMS;
-        fetch_ahead(src, i, elems);
+        fetch_ahead(src, i, distance, elems);
         __m512i a = _mm512_castps_si512(smoothed(format, src, smooth, at));
         __m512i b = _mm512_castps_si512(smoothed(format, src, smooth, at + SCAN_ELEMS / 2));
         max_a = _mm512_max_epi32(max_a, _mm512_and_si512(a, magnitude));

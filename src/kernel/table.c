@@ -18,6 +18,8 @@
             {[EPX_ROW_FP16] = epx_quantize_row_fp16_i8__##name, [EPX_ROW_BF16] = epx_quantize_row_bf16_i8__##name},    \
         .weighted_sum_row =                                                                                            \
             {[EPX_ROW_FP16] = epx_weighted_sum_row_fp16__##name, [EPX_ROW_BF16] = epx_weighted_sum_row_bf16__##name},  \
+        .weighted_sum_row_streaming = {[EPX_ROW_FP16] = epx_weighted_sum_row_streaming_fp16__##name,                   \
+                                       [EPX_ROW_BF16] = epx_weighted_sum_row_streaming_bf16__##name},                  \
         .dequantize_row = epx_dequantize_row__##name,                                                                  \
     }
 

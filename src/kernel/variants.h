@@ -17,6 +17,10 @@
                                           size_t row_count, const uint16_t *plain_row, size_t elems);                  \
     void epx_weighted_sum_row_bf16__##isa(uint16_t *dst, const uint16_t *const *rows, const float *weights,            \
                                           size_t row_count, const uint16_t *plain_row, size_t elems);                  \
+    void epx_weighted_sum_row_streaming_fp16__##isa(uint16_t *dst, const uint16_t *const *rows, const float *weights,  \
+                                                    size_t row_count, const uint16_t *plain_row, size_t elems);        \
+    void epx_weighted_sum_row_streaming_bf16__##isa(uint16_t *dst, const uint16_t *const *rows, const float *weights,  \
+                                                    size_t row_count, const uint16_t *plain_row, size_t elems);        \
     void epx_dequantize_row__##isa(float *dst, const int8_t *src, float scale, size_t elems)
 
 EPX_KERNEL_VARIANT_DECLARE(ref);

@@ -140,3 +140,15 @@ void epx_weighted_sum_row_bf16__neon(uint16_t *dst, const uint16_t *const *rows,
     }
     weighted_sum_row(EPX_ROW_BF16, dst, rows, weights, row_count, plain_row, elems);
 }
+
+void epx_weighted_sum_row_streaming_fp16__neon(uint16_t *dst, const uint16_t *const *rows, const float *weights,
+                                               size_t row_count, const uint16_t *plain_row, size_t elems)
+{
+    epx_weighted_sum_row_fp16__neon(dst, rows, weights, row_count, plain_row, elems);
+}
+
+void epx_weighted_sum_row_streaming_bf16__neon(uint16_t *dst, const uint16_t *const *rows, const float *weights,
+                                               size_t row_count, const uint16_t *plain_row, size_t elems)
+{
+    epx_weighted_sum_row_bf16__neon(dst, rows, weights, row_count, plain_row, elems);
+}

@@ -23,8 +23,9 @@
 #define HIDDEN_ELEMS 7168
 #define GUARD_BYTE   0xA5
 
-/* Row lengths that every kernel is tested with: 0 .. 130 and HIDDEN_ELEMS. */
-#define LENGTH_COUNT 132
+/* Row lengths that every kernel is tested with: 0 .. SHORT_MAX and HIDDEN_ELEMS. */
+#define SHORT_MAX    300
+#define LENGTH_COUNT (SHORT_MAX + 2)
 
 static inline size_t length_at(size_t index)
 {

@@ -21,13 +21,13 @@ static void check_all_copies(copy_function *copy)
 {
     struct fence from = fence_create(4096);
     struct fence to = fence_create(4096);
-    for (size_t bytes = 0; bytes <= 130; bytes++) {
+    for (size_t bytes = 0; bytes <= 300; bytes++) {
         for (size_t offset = 0; offset < 65; offset++) {
             check_copy(copy, &from, &to, bytes, false, 0, offset);
             check_copy(copy, &from, &to, bytes, true, offset, 0);
         }
     }
-    for (size_t bytes = 131; bytes < 1300; bytes += 17) {
+    for (size_t bytes = 301; bytes < 1300; bytes += 17) {
         check_copy(copy, &from, &to, bytes, false, bytes % 31, bytes % 67);
         check_copy(copy, &from, &to, bytes, true, bytes % 13, bytes % 64);
     }

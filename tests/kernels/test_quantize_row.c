@@ -80,11 +80,11 @@ static void check_placed(const struct epx_kernel_table *table, struct buffers *b
 static void quantize_row__lengths(void **state)
 {
     const struct epx_kernel_table *table = table_or_skip(state);
-    struct buffers small = buffers_create(192);
+    struct buffers small = buffers_create(SHORT_MAX);
     struct buffers large = buffers_create(HIDDEN_ELEMS);
     for (size_t i = 0; i < LENGTH_COUNT; i++) {
-        struct buffers *buffers = length_at(i) < 192 ? &small : &large;
-        for (size_t offset = 0; offset < 64; offset += length_at(i) < 192 ? 1 : 13) {
+        struct buffers *buffers = length_at(i) <= SHORT_MAX ? &small : &large;
+        for (size_t offset = 0; offset < 64; offset += length_at(i) <= SHORT_MAX ? 1 + length_at(i) / 100 * 2 : 13) {
             check_placed(table, buffers, length_at(i), false, offset);
             check_placed(table, buffers, length_at(i), true, offset);
         }

@@ -16,18 +16,34 @@ static uint16_t expect_weighted_sum(enum epx_row_format format, const uint16_t *
     return expect_narrow(format, sum);
 }
 
+static void check_result(const char *kernel, enum epx_row_format format, const uint16_t *actual,
+                         const uint16_t *expected, size_t row_count, size_t elems)
+{
+    for (size_t h = 0; h < elems; h++) {
+        if (actual[h] != expected[h]) {
+            fail_msg("%s, format %d, %zu rows of %zu: [%zu] is %04x, not %04x", kernel, format, row_count, elems, h,
+                     actual[h], expected[h]);
+        }
+    }
+}
+
+/* Both ways of storing. */
 static void check_rows(const struct epx_kernel_table *table, enum epx_row_format format, uint16_t *dst,
                        const uint16_t *const *rows, const float *weights, size_t row_count, const uint16_t *plain_row,
                        size_t elems)
 {
-    table->weighted_sum_row[format](dst, rows, weights, row_count, plain_row, elems);
+    static uint16_t expected[PATTERN_COUNT];
     for (size_t h = 0; h < elems; h++) {
-        uint16_t expected = expect_weighted_sum(format, rows, weights, row_count, plain_row, h);
-        if (dst[h] != expected) {
-            fail_msg("%s, format %d, %zu rows of %zu: [%zu] is %04x, not %04x", table->isa, format, row_count, elems, h,
-                     dst[h], expected);
-        }
+        expected[h] = expect_weighted_sum(format, rows, weights, row_count, plain_row, h);
     }
+    table->weighted_sum_row[format](dst, rows, weights, row_count, plain_row, elems);
+    check_result(table->isa, format, dst, expected, row_count, elems);
+    for (size_t h = 0; h < elems; h++) {
+        dst[h] = (uint16_t)~expected[h];
+    }
+    table->weighted_sum_row_streaming[format](dst, rows, weights, row_count, plain_row, elems);
+    epx_kernel_store_fence();
+    check_result("streaming", format, dst, expected, row_count, elems);
 }
 
 struct buffers {
@@ -80,10 +96,10 @@ static void weighted_sum_row__lengths(void **state)
     static const size_t row_counts[] = {0, 1, 2, 3, 7, 8, 9, 16, 33};
     struct buffers small;
     struct buffers large;
-    buffers_create(&small, 192);
+    buffers_create(&small, SHORT_MAX);
     buffers_create(&large, HIDDEN_ELEMS);
     for (size_t i = 0; i < LENGTH_COUNT; i++) {
-        struct buffers *buffers = length_at(i) < 192 ? &small : &large;
+        struct buffers *buffers = length_at(i) <= SHORT_MAX ? &small : &large;
         for (size_t k = 0; k < sizeof row_counts / sizeof row_counts[0]; k++) {
             check_placed(table, buffers, row_counts[k], length_at(i), false);
             check_placed(table, buffers, row_counts[k], length_at(i), true);
