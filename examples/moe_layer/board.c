@@ -16,7 +16,8 @@ int board_create(const struct demo_options *options, struct board *board)
     size_t expert_bytes = rounded(ranks * locals * sizeof(int64_t));
     size_t count_bytes = rounded(ranks * ranks * locals * sizeof(int32_t));
     size_t x_bytes = rounded(ranks * (size_t)options->tokens * (size_t)options->hidden * sizeof(uint16_t));
-    size_t time_bytes = rounded(ranks * (size_t)options->rounds * BOARD_PHASE_COUNT * sizeof(uint64_t));
+    size_t time_bytes =
+        rounded(ranks * (size_t)options->rounds * BOARD_FORM_COUNT * BOARD_PHASE_COUNT * sizeof(uint64_t));
     board->memory_bytes = rank_bytes + expert_bytes + count_bytes + x_bytes + time_bytes;
     board->memory =
         mmap(NULL, board->memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -56,9 +57,10 @@ uint16_t *board_x(const struct demo_options *options, const struct board *board,
     return board->x + rank * options->tokens * options->hidden;
 }
 
-uint64_t *board_phase_ns(const struct demo_options *options, const struct board *board, int64_t rank, int64_t round)
+uint64_t *board_phase_ns(const struct demo_options *options, const struct board *board, int64_t rank, int64_t round,
+                         enum board_form form)
 {
-    return board->phase_ns + (rank * options->rounds + round) * BOARD_PHASE_COUNT;
+    return board->phase_ns + ((rank * options->rounds + round) * BOARD_FORM_COUNT + form) * BOARD_PHASE_COUNT;
 }
 
 uint64_t board_hash(uint64_t hash, const void *data, size_t bytes)

@@ -163,21 +163,23 @@ size_t layer_scratch_elems(const struct demo_options *options, int64_t rows)
     return (size_t)rows * (size_t)(options->hidden + 2 * options->ffn);
 }
 
-static void widen_rows(const struct demo_options *options, int64_t rows, const void *in, const float *in_scales,
-                       float *out)
+static void widen_rows(const struct demo_options *options, const struct layer_rows *in, float *out)
 {
-    for (int64_t row = 0; row < rows; row++) {
+    size_t row_bytes = (size_t)options->hidden * (options->int8_rows ? 1 : 2);
+    for (int64_t row = 0; row < in->count; row++) {
+        const void *from = in->dense != NULL ? (const char *)in->dense + (size_t)row * row_bytes : in->views[row];
+        float *to = out + row * options->hidden;
         for (int64_t h = 0; h < options->hidden; h++) {
-            int64_t i = row * options->hidden + h;
-            out[i] = options->int8_rows ? (float)((const int8_t *)in)[i] * in_scales[row]
-                                        : widen(options, ((const uint16_t *)in)[i]);
+            to[h] = options->int8_rows ? (float)((const int8_t *)from)[h] * in->scales[row]
+                                       : widen(options, ((const uint16_t *)from)[h]);
         }
     }
 }
 
-void layer_expert_run(const struct demo_options *options, const struct layer_expert *expert, int64_t rows,
-                      const void *in, const float *in_scales, uint16_t *out, float *scratch)
+void layer_expert_run(const struct demo_options *options, const struct layer_expert *expert,
+                      const struct layer_rows *in, uint16_t *out, float *scratch)
 {
+    int64_t rows = in->count;
     if (rows == 0) {
         return;
     }
@@ -187,7 +189,7 @@ void layer_expert_run(const struct demo_options *options, const struct layer_exp
     float *wide = scratch;
     float *gate = wide + rows * options->hidden;
     float *up = gate + rows * options->ffn;
-    widen_rows(options, rows, in, in_scales, wide);
+    widen_rows(options, in, wide);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, f, h, 1.0f, wide, h, expert->gate, f, 0.0f, gate, f);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, f, h, 1.0f, wide, h, expert->up, f, 0.0f, up, f);
     for (int64_t i = 0; i < rows * options->ffn; i++) {

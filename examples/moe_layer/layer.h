@@ -36,8 +36,16 @@ void layer_expert_make(const struct demo_options *options, int64_t expert_id, st
 /* fp32 elements of scratch that layer_expert_run needs for `rows` rows. */
 size_t layer_scratch_elems(const struct demo_options *options, int64_t rows);
 
-/* rows in (16-bit, or int8 with a scale each) -> rows out (16-bit). */
-void layer_expert_run(const struct demo_options *options, const struct layer_expert *expert, int64_t rows,
-                      const void *in, const float *in_scales, uint16_t *out, float *scratch);
+/* Rows that an expert is given: 16-bit, or int8 with a scale each. */
+struct layer_rows {
+    int64_t count;
+    const void *dense;        /* one after the other; or null, and then */
+    const void *const *views; /* the address of each */
+    const float *scales;      /* with int8 */
+};
+
+/* rows in -> rows out (16-bit). Each row is read once: packed into fp32 for the matrix product. */
+void layer_expert_run(const struct demo_options *options, const struct layer_expert *expert,
+                      const struct layer_rows *in, uint16_t *out, float *scratch);
 
 #endif

@@ -12,6 +12,7 @@ enum {
     KEY_SMOOTH,
     KEY_RETURN,
     KEY_EXCHANGE,
+    KEY_VIEWS,
     KEY_SHARED,
     KEY_FFN,
     KEY_ROUNDS,
@@ -33,6 +34,7 @@ static const struct argp_option option_list[] = {
     {"smooth", KEY_SMOOTH, NULL, 0, "with int8: one smooth scale per expert and element", 0},
     {"return-quant", KEY_RETURN, "none|int8", 0, "the same for the way back (default none)", 0},
     {"exchange", KEY_EXCHANGE, "full-mesh|two-level", 0, "algorithm (default full-mesh)", 0},
+    {"views", KEY_VIEWS, NULL, 0, "each round a second time with row views: experts read the rows where they are", 0},
     {"ffn", KEY_FFN, "N", 0, "inner width of an expert's feed-forward (default 128)", 0},
     {"rounds", KEY_ROUNDS, "N", 0, "rounds of dispatch, experts, combine (default 20)", 0},
     {"seed", KEY_SEED, "N", 0, "seed of tokens, routing and weights (default 1)", 0},
@@ -96,6 +98,7 @@ static error_t read_option(int key, char *text, struct argp_state *state)
     case KEY_SMOOTH: options->smooth = true; break;
     case KEY_RETURN: options->int8_return = read_choice(state, "return-quant", text, "none", "int8"); break;
     case KEY_EXCHANGE: options->two_level = read_choice(state, "exchange", text, "full-mesh", "two-level"); break;
+    case KEY_VIEWS: options->views = true; break;
     case KEY_FFN: options->ffn = read_number(state, "ffn", text, 1, 1 << 16); break;
     case KEY_ROUNDS: options->rounds = read_number(state, "rounds", text, 1, 1000000); break;
     case KEY_SEED: options->seed = (uint64_t)read_number(state, "seed", text, 0, INT64_MAX); break;

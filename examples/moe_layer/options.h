@@ -23,6 +23,7 @@ struct demo_options {
     bool smooth;
     bool int8_return;
     bool two_level;
+    bool views; /* each round a second time, with row views */
     bool quiet;
     bool show_plan;
 };

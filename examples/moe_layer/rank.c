@@ -20,6 +20,7 @@ struct rank_state {
     float *scratch;
     float *smooth_scales;
     struct epx_dispatch_args dispatch;
+    struct epx_dispatch_views_args views; /* the same tensors, and addresses of rows */
     struct epx_combine_args combine;
     uint16_t *expert_out;
     uint16_t *first_x;
@@ -96,6 +97,18 @@ static int prepare_tensors(struct rank_state *state)
     state->dispatch.expert_token_nums = allocate(state->local_experts, sizeof(int64_t));
     state->dispatch.ep_recv_counts = allocate(blocks, sizeof(int32_t));
     state->dispatch.expand_scales = allocate(state->recv_row_max, sizeof(float));
+    state->views = (struct epx_dispatch_views_args)EPX_DISPATCH_VIEWS_ARGS_INIT;
+    state->views.token_count = options->tokens;
+    state->views.x = x;
+    state->views.expert_ids = ids;
+    state->views.expert_scales = weights;
+    state->views.smooth_scales = state->smooth_scales;
+    state->views.rows = calloc((size_t)state->recv_row_max + 1, sizeof *state->views.rows);
+    state->views.dynamic_scales = state->dispatch.dynamic_scales;
+    state->views.expand_idx = state->dispatch.expand_idx;
+    state->views.expert_token_nums = state->dispatch.expert_token_nums;
+    state->views.ep_recv_counts = state->dispatch.ep_recv_counts;
+    state->views.expand_scales = state->dispatch.expand_scales;
     state->expert_out = allocate(state->recv_row_max * options->hidden, sizeof(uint16_t));
     state->combine = (struct epx_combine_args)EPX_COMBINE_ARGS_INIT;
     state->combine.token_count = options->tokens;
@@ -107,7 +120,7 @@ static int prepare_tensors(struct rank_state *state)
     state->combine.x = allocate(elems, sizeof(uint16_t));
     state->first_x = malloc((size_t)elems * sizeof(uint16_t) + 1);
     if (state->combine.x == NULL || state->expert_out == NULL || state->first_x == NULL || x == NULL || ids == NULL ||
-        weights == NULL) {
+        weights == NULL || state->views.rows == NULL) {
         return give_up(state, "tensors", epx_last_error());
     }
     layer_make_inputs(options, state->rank, x, ids, weights);
@@ -142,29 +155,40 @@ static int prepare_experts(struct rank_state *state)
     return 0;
 }
 
-static void run_experts(struct rank_state *state)
+static void run_experts(struct rank_state *state, enum board_form form)
 {
     const struct demo_options *options = state->options;
-    size_t in_elem_bytes = options->int8_rows ? 1 : 2;
+    size_t row_bytes = (size_t)options->hidden * (options->int8_rows ? 1 : 2);
     int64_t row = 0;
     for (int64_t local = 0; local < state->local_experts; local++) {
-        int64_t rows = state->dispatch.expert_token_nums[local];
-        const char *in = (const char *)state->dispatch.expand_x + (size_t)(row * options->hidden) * in_elem_bytes;
-        layer_expert_run(options, state->experts[local], rows, in, state->dispatch.dynamic_scales + row,
-                         state->expert_out + row * options->hidden, state->scratch);
-        row += rows;
+        const char *dense = (const char *)state->dispatch.expand_x + (size_t)row * row_bytes;
+        const struct layer_rows in = {
+            .count = state->dispatch.expert_token_nums[local],
+            .dense = form == BOARD_COPIES ? dense : NULL,
+            .views = state->views.rows + row,
+            .scales = state->dispatch.dynamic_scales + row,
+        };
+        layer_expert_run(options, state->experts[local], &in, state->expert_out + row * options->hidden,
+                         state->scratch);
+        row += in.count;
     }
 }
 
-static int run_round(struct rank_state *state, int64_t round)
+static enum epx_status dispatch(struct rank_state *state, enum board_form form)
 {
-    uint64_t *phase_ns = board_phase_ns(state->options, state->board, state->rank, round);
+    return form == BOARD_VIEWS ? epx_dispatch_views(state->plan, &state->views)
+                               : epx_dispatch(state->plan, &state->dispatch);
+}
+
+static int run_layer(struct rank_state *state, enum board_form form, int64_t round)
+{
+    uint64_t *phase_ns = board_phase_ns(state->options, state->board, state->rank, round, form);
     uint64_t start = now_ns();
-    if (epx_dispatch(state->plan, &state->dispatch) != EPX_OK) {
+    if (dispatch(state, form) != EPX_OK) {
         return give_up(state, "dispatch", epx_last_error());
     }
     uint64_t dispatched = now_ns();
-    run_experts(state);
+    run_experts(state, form);
     uint64_t computed = now_ns();
     if (epx_combine(state->plan, &state->combine) != EPX_OK) {
         return give_up(state, "combine", epx_last_error());
@@ -177,7 +201,37 @@ static int run_round(struct rank_state *state, int64_t round)
     phase_ns[BOARD_COMBINE_MOVE] = stats.combine_move_ns;
     phase_ns[BOARD_EXPERTS] = computed - dispatched;
     phase_ns[BOARD_COMBINE] = combined - computed;
+    struct board_rank *mine = &state->board->ranks[state->rank];
+    mine->dispatch_bytes[form] = stats.dispatch_bytes_read;
+    mine->combine_bytes = stats.combine_bytes_read;
     return 0;
+}
+
+/* Of what the last dispatch gave, row by row. */
+static uint64_t hash_rows(const struct rank_state *state, enum board_form form)
+{
+    const struct demo_options *options = state->options;
+    size_t row_bytes = (size_t)options->hidden * (options->int8_rows ? 1 : 2);
+    int64_t rows = state->dispatch.ep_recv_counts[options->rank_count * state->local_experts - 1];
+    uint64_t hash = BOARD_HASH_START;
+    for (int64_t row = 0; row < rows; row++) {
+        const char *dense = (const char *)state->dispatch.expand_x + (size_t)row * row_bytes;
+        hash = board_hash(hash, form == BOARD_VIEWS ? state->views.rows[row] : dense, row_bytes);
+    }
+    if (options->int8_rows) {
+        hash = board_hash(hash, state->dispatch.dynamic_scales, (size_t)rows * sizeof(float));
+    }
+    return hash;
+}
+
+/* Once more, for the rows alone: no combine follows that would end the views. */
+static int show_views(struct rank_state *state)
+{
+    if (dispatch(state, BOARD_VIEWS) != EPX_OK) {
+        return give_up(state, "dispatch", epx_last_error());
+    }
+    state->board->ranks[state->rank].rows_hash[BOARD_VIEWS] = hash_rows(state, BOARD_VIEWS);
+    return epx_views_release(state->plan) == EPX_OK ? 0 : give_up(state, "release of views", epx_last_error());
 }
 
 static void publish(struct rank_state *state)
@@ -185,17 +239,8 @@ static void publish(struct rank_state *state)
     const struct demo_options *options = state->options;
     struct board_rank *mine = &state->board->ranks[state->rank];
     int64_t blocks = options->rank_count * state->local_experts;
-    struct epx_stats stats = {.struct_bytes = sizeof stats};
-    (void)epx_plan_stats(state->plan, &stats);
     mine->rows = state->dispatch.ep_recv_counts[blocks - 1];
-    mine->dispatch_bytes = stats.dispatch_bytes_read;
-    mine->combine_bytes = stats.combine_bytes_read;
-    size_t row_bytes = (size_t)options->hidden * (options->int8_rows ? 1 : 2);
-    mine->expand_x_hash = board_hash(BOARD_HASH_START, state->dispatch.expand_x, (size_t)mine->rows * row_bytes);
-    if (options->int8_rows) {
-        mine->expand_x_hash =
-            board_hash(mine->expand_x_hash, state->dispatch.dynamic_scales, (size_t)mine->rows * sizeof(float));
-    }
+    mine->rows_hash[BOARD_COPIES] = hash_rows(state, BOARD_COPIES);
     memcpy(board_expert_rows(state->board, state->rank), state->dispatch.expert_token_nums,
            (size_t)state->local_experts * sizeof(int64_t));
     memcpy(board_recv_counts(options, state->board, state->rank), state->dispatch.ep_recv_counts,
@@ -214,23 +259,35 @@ static void state_fini(struct rank_state *state)
     free(state->scratch);
     free(state->smooth_scales);
     free(state->first_x);
+    free(state->views.rows);
+}
+
+/* Every result is that of the first. */
+static void compare(struct rank_state *state, bool first)
+{
+    size_t x_bytes = (size_t)(state->options->tokens * state->options->hidden) * sizeof(uint16_t);
+    if (first) {
+        memcpy(state->first_x, state->combine.x, x_bytes);
+    } else if (memcmp(state->first_x, state->combine.x, x_bytes) != 0) {
+        state->board->ranks[state->rank].rounds_that_differ++;
+    }
 }
 
 static int run_all_rounds(struct rank_state *state)
 {
     const struct demo_options *options = state->options;
-    struct board_rank *mine = &state->board->ranks[state->rank];
-    size_t x_bytes = (size_t)(options->tokens * options->hidden) * sizeof(uint16_t);
+    enum board_form last = options->views ? BOARD_VIEWS : BOARD_COPIES;
     for (int64_t round = 0; round < options->rounds; round++) {
-        if (run_round(state, round) != 0) {
-            return 1;
+        for (enum board_form form = BOARD_COPIES; form <= last; form++) {
+            if (run_layer(state, form, round) != 0) {
+                return 1;
+            }
+            compare(state, round == 0 && form == BOARD_COPIES);
         }
-        if (round == 0) {
-            memcpy(state->first_x, state->combine.x, x_bytes);
-        } else if (memcmp(state->first_x, state->combine.x, x_bytes) != 0) {
-            mine->rounds_that_differ++;
-        }
-        atomic_store(&mine->rounds_done, round + 1);
+        atomic_store(&state->board->ranks[state->rank].rounds_done, round + 1);
+    }
+    if (options->views && show_views(state) != 0) {
+        return 1;
     }
     publish(state);
     epx_plan_destroy(state->plan);

@@ -56,7 +56,7 @@ static void print_rows(const struct demo_options *options, const struct board *b
 
 static void print_bytes(const char *name, int64_t bytes)
 {
-    (void)printf(" %-9s %10.2f MiB read from their owners in each round\n", name, (double)bytes / 1048576.0);
+    (void)printf(" %-10s %9.2f MiB read from their owners in each round\n", name, (double)bytes / 1048576.0);
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -66,21 +66,17 @@ static int compare_u64(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static void print_times(const struct demo_options *options, const struct board *board)
+/* Of the slowest rank of each round. */
+static void print_phases(const struct demo_options *options, const struct board *board, enum board_form form,
+                         uint64_t *slowest)
 {
     static const char *const names[BOARD_PHASE_COUNT] = {"dispatch", "  moving rows", "experts", "combine",
                                                          "  moving rows"};
-    uint64_t *slowest = calloc((size_t)options->rounds, sizeof *slowest);
-    if (slowest == NULL) {
-        return;
-    }
-    (void)printf("\n phase             median       min       max   µs, slowest rank of each of %lld rounds\n",
-                 (long long)options->rounds);
     for (int phase = 0; phase < BOARD_PHASE_COUNT; phase++) {
         memset(slowest, 0, (size_t)options->rounds * sizeof *slowest);
         for (int64_t round = 0; round < options->rounds; round++) {
             for (int64_t rank = 0; rank < options->rank_count; rank++) {
-                uint64_t spent = board_phase_ns(options, board, rank, round)[phase];
+                uint64_t spent = board_phase_ns(options, board, rank, round, form)[phase];
                 slowest[round] = spent > slowest[round] ? spent : slowest[round];
             }
         }
@@ -89,20 +85,39 @@ static void print_times(const struct demo_options *options, const struct board *
         (void)printf(" %-14s %9.0f %9.0f %9.0f\n", names[phase], (double)slowest[middle] / 1e3,
                      (double)slowest[0] / 1e3, (double)slowest[options->rounds - 1] / 1e3);
     }
+}
+
+static void print_times(const struct demo_options *options, const struct board *board)
+{
+    uint64_t *slowest = calloc((size_t)options->rounds, sizeof *slowest);
+    if (slowest == NULL) {
+        return;
+    }
+    (void)printf("\n phase             median       min       max   µs, slowest rank of each of %lld rounds\n",
+                 (long long)options->rounds);
+    print_phases(options, board, BOARD_COPIES, slowest);
+    if (options->views) {
+        (void)printf(" with row views:\n");
+        print_phases(options, board, BOARD_VIEWS, slowest);
+    }
     free(slowest);
 }
 
 void report_print(const struct demo_options *options, const struct board *board)
 {
-    int64_t dispatch_bytes = 0;
+    int64_t dispatch_bytes[BOARD_FORM_COUNT] = {0};
     int64_t combine_bytes = 0;
     for (int64_t rank = 0; rank < options->rank_count; rank++) {
-        dispatch_bytes += board->ranks[rank].dispatch_bytes;
+        dispatch_bytes[BOARD_COPIES] += board->ranks[rank].dispatch_bytes[BOARD_COPIES];
+        dispatch_bytes[BOARD_VIEWS] += board->ranks[rank].dispatch_bytes[BOARD_VIEWS];
         combine_bytes += board->ranks[rank].combine_bytes;
     }
     print_rows(options, board);
     (void)printf("\n");
-    print_bytes("dispatch", dispatch_bytes);
+    print_bytes("dispatch", dispatch_bytes[BOARD_COPIES]);
+    if (options->views) {
+        print_bytes("  as views", dispatch_bytes[BOARD_VIEWS]);
+    }
     print_bytes("combine", combine_bytes);
     print_times(options, board);
     (void)printf("\n");

@@ -80,12 +80,13 @@ static void run_experts(struct world *world, int64_t rank, struct layer_expert *
     int64_t row = 0;
     for (int64_t local = 0; local < received->local_expert_count; local++) {
         int64_t rows = received->expert_token_nums[local];
-        const char *in =
-            (const char *)received->expand_x + (size_t)(row * options->hidden) * (options->int8_rows ? 1 : 2);
-        const float *in_scales = options->int8_rows ? received->dynamic_scales + row : NULL;
+        const struct layer_rows in = {
+            .count = rows,
+            .dense = (const char *)received->expand_x + (size_t)(row * options->hidden) * (options->int8_rows ? 1 : 2),
+            .scales = options->int8_rows ? received->dynamic_scales + row : NULL,
+        };
         layer_expert_make(options, first + local, expert);
-        layer_expert_run(options, expert, rows, in, in_scales, world->expert_out[rank] + row * options->hidden,
-                         scratch);
+        layer_expert_run(options, expert, &in, world->expert_out[rank] + row * options->hidden, scratch);
         row += rows;
     }
     free(scratch);
@@ -115,7 +116,10 @@ static bool dispatch_is_right(const struct world *world, int64_t rank)
     if (options->int8_rows) {
         hash = board_hash(hash, received->dynamic_scales, (size_t)received->row_count * sizeof(float));
     }
-    return hash == world->board->ranks[rank].expand_x_hash && received->row_count == world->board->ranks[rank].rows &&
+    const struct board_rank *given = &world->board->ranks[rank];
+    bool hashes_right =
+        hash == given->rows_hash[BOARD_COPIES] && (!options->views || hash == given->rows_hash[BOARD_VIEWS]);
+    return hashes_right && received->row_count == world->board->ranks[rank].rows &&
            memcmp(received->ep_recv_counts, board_recv_counts(options, world->board, rank),
                   (size_t)received->count_elems * sizeof(int32_t)) == 0 &&
            memcmp(received->expert_token_nums, board_expert_rows(world->board, rank),

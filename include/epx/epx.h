@@ -144,7 +144,8 @@ enum epx_status epx_comm_create_from_token(const struct epx_token *token, uint32
  * others are not disturbed. Plans of the communicator become unusable (EPX_ERR_STATE) and are to be destroyed before or
  * after; requests that are done can still be waited for. Null is allowed.
  *
- * Errors: EPX_ERR_INVALID (no communicator); EPX_ERR_STATE while an operation is running or queued: nothing happened.
+ * Errors: EPX_ERR_INVALID (no communicator); EPX_ERR_STATE while an operation is running or queued, or while row views
+ * of a plan are out and the communicator has not failed: nothing happened.
  *
  * Owner: `comm` is gone after EPX_OK. Thread: any, while no other call uses it.
  */
@@ -161,7 +162,8 @@ uint32_t epx_comm_size_of(const struct epx_communicator *comm);
  * EPX_ERR_NO_MEMORY. Owner of *out: the caller, until epx_memory_free. Thread: any. */
 enum epx_status epx_memory_alloc(size_t bytes, void **out);
 /* Frees it; not while an operation uses it. Null is allowed. Errors: EPX_ERR_NOT_FOUND for any other pointer that
- * epx_memory_alloc did not give in this process. Thread: any. */
+ * epx_memory_alloc did not give in this process; EPX_ERR_STATE while it holds the x of row views that are out, until
+ * they end or their communicator is destroyed. Thread: any. */
 enum epx_status epx_memory_free(void *pointer);
 
 /* ---- Plans --------------------------------------------------------------------------------------------------- */
@@ -203,8 +205,9 @@ struct epx_moe_config {
 enum epx_status epx_plan_create(struct epx_communicator *comm, const struct epx_moe_config *config,
                                 struct epx_plan **out);
 
-/* Frees a plan, before or after its communicator; requests started with it go on undisturbed. Null is allowed. Errors:
- * none. Owner: `plan` is gone. Thread: any, while no other call uses it. */
+/* Frees a plan, before or after its communicator; requests started with it go on undisturbed. While its row views are
+ * out, what peers look at is kept until epx_comm_destroy; they cannot be ended any more, so end them first. Null is
+ * allowed. Errors: none. Owner: `plan` is gone. Thread: any, while no other call uses it. */
 void epx_plan_destroy(struct epx_plan *plan);
 
 /* Sizes, regions and choices, for people. Errors: prints nothing for null or no plan. Owner: none. Thread: as the
@@ -236,6 +239,25 @@ struct epx_dispatch_args {
 #define EPX_DISPATCH_ARGS_INIT                                                                                         \
     {                                                                                                                  \
         sizeof(struct epx_dispatch_args), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                \
+    }
+
+struct epx_dispatch_views_args { /* as struct epx_dispatch_args, but for rows */
+    size_t struct_bytes;
+    int64_t token_count;        /* T */
+    const void *x;              /* (T, H) dtype */
+    const int32_t *expert_ids;  /* (T, K) */
+    const float *expert_scales; /* (T, K) or null */
+    const float *smooth_scales; /* (E, H) or (E + 1, H) */
+    const void **rows;          /* out (A,): the address of each row, (H,) dtype, int8 with EPX_ROWS_INT8 */
+    float *dynamic_scales;      /* out (A,) with EPX_ROWS_INT8, else not used */
+    int32_t *expand_idx;        /* out (T * K,) */
+    int64_t *expert_token_nums; /* out (L,) */
+    int32_t *ep_recv_counts;    /* out (W * L,) */
+    float *expand_scales;       /* out (A,) or null */
+};
+#define EPX_DISPATCH_VIEWS_ARGS_INIT                                                                                   \
+    {                                                                                                                  \
+        sizeof(struct epx_dispatch_views_args), 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL          \
     }
 
 struct epx_combine_args {
@@ -273,7 +295,8 @@ struct epx_combine_args {
  *   EPX_ERR_NULL       a tensor that is used is null
  *   EPX_ERR_INVALID    token_count is out of range, an output overlaps another tensor, or a tensor meets memory of
  *                      epx_memory_alloc and does not lie inside one allocation
- *   EPX_ERR_STATE      the communicator was destroyed, or belongs to the process before a fork
+ *   EPX_ERR_STATE      the communicator was destroyed, or belongs to the process before a fork; row views of the plan
+ *                      are out
  *   EPX_ERR_NO_MEMORY  for the copy of tensors that peers cannot read in place, at the first such call
  * Errors, of the round, on every rank:
  *   EPX_ERR_MISMATCH   ranks disagree on a size, an option or the order of calls
@@ -288,9 +311,48 @@ struct epx_combine_args {
 enum epx_status epx_dispatch(struct epx_plan *plan, const struct epx_dispatch_args *args);
 
 /*
+ * The same without copying rows: *rows[i] is row i of epx_dispatch's expand_x, where its sender has it. That is the
+ * token in the sender's x, when rows are plain and x is memory of epx_memory_alloc; else what its library wrote once,
+ * the int8 row or a copy of x. Collective; on all ranks or on none in a round. Shapes and dtypes: struct
+ * epx_dispatch_views_args. Good for experts that read each row once, to pack it as their arithmetic wants it.
+ *
+ * Valid on return: rows [0, n); all others as of epx_dispatch. Rows are read only, aligned to their elements, in no
+ * particular distance from each other, and the same address as often as a token comes more than once.
+ *
+ * Life-time. On return the views of this plan are out. They end with the next epx_combine, epx_combine_start or
+ * epx_views_release of the plan, on all ranks with the same round of the communicator (else EPX_ERR_MISMATCH there):
+ *   receiving  the rows may be read until this rank makes that call. Not during it: its peers may be back earlier.
+ *   sending    the caller keeps x as it is, and does not free it, until that call has returned, or epx_wait for it.
+ * That holds for plain rows in memory of epx_memory_alloc; of all else the library keeps a copy. (So x may be the
+ * output of that epx_combine.) While views are out, the library refuses with EPX_ERR_STATE another dispatch of the
+ * plan, epx_memory_free of x, and epx_comm_destroy; epx_plan_destroy keeps what peers look at. Other plans may be used.
+ * A rank that fails, exits or leaves in spite of that takes nothing away: rows stay readable until epx_comm_destroy on
+ * the rank that reads them. But what they hold then is good only if the round that ends the views succeeds.
+ *
+ * Errors: as of epx_dispatch, local and of the round; x is not copied where it can be looked at. EPX_ERR_MISMATCH also
+ * when some ranks call epx_dispatch; EPX_ERR_CAPACITY when more rows arrive than A.
+ * Owner: all tensors stay the caller's, rows their senders'. Thread: as the communicator; rows may be read by any.
+ * Source: aclnnMoeDistributeDispatch (first version of the operator). Differs: as epx_dispatch; addresses in the place
+ * of expand_x.
+ */
+enum epx_status epx_dispatch_views(struct epx_plan *plan, const struct epx_dispatch_views_args *args);
+
+/*
+ * Ends the row views of the plan where no epx_combine of it follows. Collective; returns when every rank has called,
+ * and so looks at no row any more: x is the caller's again.
+ * Errors, local: EPX_ERR_NULL, EPX_ERR_INVALID; EPX_ERR_STATE when no views of the plan are out, the communicator was
+ * destroyed, or belongs to the process before a fork.
+ * Errors, of the round, on every rank: EPX_ERR_MISMATCH (order of calls, or views of another dispatch),
+ * EPX_ERR_PEER_DEAD, EPX_ERR_PEER_LEFT, EPX_ERR_TIMEOUT, EPX_ERR_PROTOCOL. The views have ended with any of them, too.
+ * Owner: none. Thread: as the communicator.
+ */
+enum epx_status epx_views_release(struct epx_plan *plan);
+
+/*
  * Brings the experts' rows back and sums them: x[t] = the sum over k of row (t, k) times expert_scales[t, k], plus the
  * row of the shared expert with S > 0, in fp32, rounded once. Collective; returns when complete on this rank, as above.
- * Depends on its arguments alone, and not on which dispatch was run before. Shapes and dtypes: struct epx_combine_args.
+ * Depends on its arguments alone, and not on which dispatch was run before; row views of the plan end. Shapes and
+ * dtypes: struct epx_combine_args.
  *
  * Valid on return: all of x. Read of expand_x: the rows that ep_send_counts counts.
  * Errors: as of epx_dispatch, without EPX_ERR_CAPACITY, and
@@ -310,6 +372,8 @@ enum epx_status epx_combine(struct epx_plan *plan, const struct epx_combine_args
  */
 enum epx_status epx_dispatch_start(struct epx_plan *plan, const struct epx_dispatch_args *args,
                                    struct epx_request **out);
+enum epx_status epx_dispatch_views_start(struct epx_plan *plan, const struct epx_dispatch_views_args *args,
+                                         struct epx_request **out);
 enum epx_status epx_combine_start(struct epx_plan *plan, const struct epx_combine_args *args, struct epx_request **out);
 
 /*

@@ -9,6 +9,9 @@
 /* Longest timeout, in ms: HCCL_EXEC_TIMEOUT's longest in seconds. */
 #define TIMEOUT_MAX_MS 2147483647000
 
+/* A KiB count whose bytes fit an int64. */
+#define SIZE_MAX_KIB 9007199254740991
+
 /* An INTEGER text may have this many digits even if its maximum has fewer: leading zeros are no error. */
 #define DIGITS_MIN 10
 
@@ -80,6 +83,33 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                          .default_text = "auto",
                          .choices = "auto|spin|block",
                          .help = "how a rank waits; auto spins when there is a processor for every rank of the host"},
+    [EPX_OPTION_THREADS] = {.name = "EPX_THREADS",
+                            .kind = EPX_OPTION_INTEGER,
+                            .default_text = "0",
+                            .minimum = 0,
+                            .maximum = 64,
+                            .help = "threads that move the rows of a rank, its own included; 0: the processors divided "
+                                    "by the ranks of the host, at most 8"},
+    [EPX_OPTION_THREAD_KIB] = {.name = "EPX_THREAD_KIB",
+                               .kind = EPX_OPTION_INTEGER,
+                               .default_text = "512",
+                               .minimum = 1,
+                               .maximum = SIZE_MAX_KIB,
+                               .help = "KiB of rows that are worth the wake-up of a thread"},
+    [EPX_OPTION_STREAM_KIB] = {.name = "EPX_STREAM_KIB",
+                               .kind = EPX_OPTION_INTEGER,
+                               .default_text = "8192",
+                               .minimum = 0,
+                               .maximum = SIZE_MAX_KIB,
+                               .help = "KiB of received rows of all ranks beyond which a dispatch writes past the "
+                                       "caches"},
+    [EPX_OPTION_PART_KIB] = {.name = "EPX_PART_KIB",
+                             .kind = EPX_OPTION_INTEGER,
+                             .default_text = "8192",
+                             .minimum = 1,
+                             .maximum = SIZE_MAX_KIB,
+                             .help = "KiB of token rows that all ranks of a dispatch read before they go on to the "
+                                     "next; what stays in the shared cache; best equal on all ranks"},
     [EPX_OPTION_RANK] = {.name = "EPX_RANK",
                          .kind = EPX_OPTION_INTEGER,
                          .default_text = "0",

@@ -30,6 +30,10 @@ enum epx_option_id {
     EPX_OPTION_PRODUCT,         /* EPX_PRODUCT: host|A2|A3 */
     EPX_OPTION_DEVICE_COUNT,    /* EPX_DEVICE_COUNT: devices of the CANN door */
     EPX_OPTION_WAIT,            /* EPX_WAIT: auto|spin|block: how a waiting rank waits */
+    EPX_OPTION_THREADS,         /* EPX_THREADS: threads that move a rank's rows */
+    EPX_OPTION_THREAD_KIB,      /* EPX_THREAD_KIB: rows worth a thread */
+    EPX_OPTION_STREAM_KIB,      /* EPX_STREAM_KIB: rows written past the caches from this size */
+    EPX_OPTION_PART_KIB,        /* EPX_PART_KIB: rows that the ranks read together */
     EPX_OPTION_RANK,            /* EPX_RANK, EPX_WORLD_SIZE, EPX_RANK_TABLE: set by a launcher */
     EPX_OPTION_WORLD_SIZE,
     EPX_OPTION_RANK_TABLE,

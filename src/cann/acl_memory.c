@@ -4,6 +4,7 @@
 #include "cann/exports_acl.h"
 #include "cann/object_set.h"
 
+#include "base/clock.h"
 #include "base/topology.h"
 #include "memory/arena.h"
 
@@ -12,6 +13,7 @@
 
 #define ALIGN_BYTES      64u
 #define HUGE_ALIGN_BYTES (2u << 20)
+#define PIECE_BYTES      (1u << 20) /* of a queued copy, between two looks at the clock */
 #define POLICY_FLAGS                                                                                                   \
     ((unsigned)ACL_MEM_TYPE_LOW_BAND_WIDTH | (unsigned)ACL_MEM_TYPE_HIGH_BAND_WIDTH |                                  \
      (unsigned)ACL_MEM_ACCESS_USER_SPACE_READONLY)
@@ -136,18 +138,36 @@ struct memory_task {
     void *target;
     const void *source; /* null: set to value */
     int value;
-    size_t count;
+    size_t count; /* what is left of it */
 };
 
-static enum epx_status run_memory_task(void *context)
+/* A piece of what is left: from the start, or from the end where the target lies behind a source that it overlaps. */
+static void run_piece(struct memory_task *task, size_t bytes_max)
 {
-    const struct memory_task *task = context;
-    if (task->source) {
-        memmove(task->target, task->source, task->count);
+    const size_t bytes = task->count < bytes_max ? task->count : bytes_max;
+    char *target = task->target;
+    const char *source = task->source;
+    task->count -= bytes;
+    if (!source) {
+        memset(target + task->count, task->value, bytes);
+    } else if ((uintptr_t)target - (uintptr_t)source < task->count + bytes) {
+        memmove(target + task->count, source + task->count, bytes);
     } else {
-        memset(task->target, task->value, task->count);
+        memmove(target, source, bytes);
+        task->target = target + bytes;
+        task->source = source + bytes;
     }
-    return EPX_OK;
+}
+
+static bool run_memory_task(void *context, uint64_t until_ns, enum epx_status *status)
+{
+    struct memory_task *task = context;
+    *status = EPX_OK;
+    run_piece(task, until_ns == EPX_NEVER ? SIZE_MAX : PIECE_BYTES);
+    while (task->count > 0 && epx_clock_ns() < until_ns) {
+        run_piece(task, PIECE_BYTES);
+    }
+    return task->count == 0;
 }
 
 static enum epx_status submit_memory_task(const struct memory_task *wanted, aclrtStream stream)
@@ -158,7 +178,7 @@ static enum epx_status submit_memory_task(const struct memory_task *wanted, aclr
     enum epx_status status = EPX_OK;
     if (copy) {
         *copy = *wanted;
-        const struct epx_task task = {.run = run_memory_task, .release = free, .context = copy};
+        const struct epx_task task = {.run = run_memory_task, .release = free, .context = copy, .waiter_may_run = true};
         status = epx_stream_submit(found->engine, &task);
         if (status != EPX_OK) {
             free(copy);

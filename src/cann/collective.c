@@ -1,5 +1,6 @@
 #include "cann/collective.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cann/acl_state.h"
 #include "cann/hccl_state.h"
@@ -44,12 +45,14 @@ static void launch_end(struct epx_cann_launch *launch)
 }
 
 /* Everything ends here, not in the release of the task: whoever synchronises the stream may destroy communicators. */
-static enum epx_status launch_run(void *context)
+static bool launch_run(void *context, uint64_t until_ns, enum epx_status *status)
 {
     struct epx_cann_launch *launch = context;
-    enum epx_status status = launch->collective.run(launch->collective.context);
+    if (!launch->collective.run(launch->collective.context, until_ns, status)) {
+        return false;
+    }
     launch_end(launch);
-    return status;
+    return true;
 }
 
 /* A reserved round that will not run by itself: it is run on a failed communicator, which ends at once, and tells the
@@ -63,7 +66,9 @@ static void launch_abandon(struct epx_cann_launch *launch, enum epx_status statu
         ended = epx_comm_abort(launch->tp_comm, ended, kept);
     }
     epx_log(EPX_LOG_DEBUG, "an operation is abandoned with status %d: %s", (int)ended, kept);
-    if (launch_run(launch) == EPX_OK) {
+    while (!launch_run(launch, EPX_NEVER, &ended)) {
+    }
+    if (ended == EPX_OK) {
         epx_log(EPX_LOG_WARN, "an abandoned operation ran");
     }
     epx_error_text_set(kept);
@@ -118,7 +123,13 @@ enum epx_status epx_cann_collective_submit(aclrtStream handle, const struct epx_
     launch->tp_comm = collective->tp_comm;
     pthread_mutex_init(&launch->lock, NULL);
     const struct epx_task task = {
-        .run = launch_run, .release = launch_release, .blame = launch_blame, .context = launch};
+        .run = launch_run,
+        .release = launch_release,
+        .blame = launch_blame,
+        .context = launch,
+        .waiter_may_run = true,
+        .until_ignored = collective->until_ignored,
+    };
     *taken = true;
     pthread_mutex_lock(&submit_lock);
     collective->reserve(collective->context);

@@ -11,14 +11,16 @@
 #include "comm/comm.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct epx_cann_collective {
     struct epx_comm *comm;    /* held by the caller (hccl_state.h); the operation's after success */
     struct epx_comm *tp_comm; /* the same; null when there is none */
     void *context;
-    void (*reserve)(void *context);        /* takes the rounds; run follows exactly once */
-    enum epx_status (*run)(void *context); /* blocks until the operation is over on this rank */
-    void (*finish)(void *context);         /* once, after run: frees the context; may be on any thread */
+    void (*reserve)(void *context); /* takes the rounds; run follows, until the operation is over on this rank */
+    bool (*run)(void *context, uint64_t until_ns, enum epx_status *status); /* as epx_task_run */
+    bool until_ignored;                                                     /* as in struct epx_task */
+    void (*finish)(void *context); /* once, after run: frees the context; may be on any thread */
 };
 
 /*

@@ -128,13 +128,14 @@ static void run_reserve(void *context)
     }
 }
 
-static enum epx_status run_run(void *context)
+static bool run_run(void *context, uint64_t until_ns, enum epx_status *status)
 {
     struct run *run = context;
     if (run->executor->planned.operation == EPX_OPERATION_DISPATCH) {
-        return epx_dispatch_binding_run(run->executor->plan.dispatch, &run->binding.dispatch, NULL);
+        return epx_dispatch_binding_advance(run->executor->plan.dispatch, &run->binding.dispatch, until_ns, NULL,
+                                            status);
     }
-    return epx_combine_binding_run(run->executor->plan.combine, &run->binding.combine, NULL);
+    return epx_combine_binding_advance(run->executor->plan.combine, &run->binding.combine, until_ns, NULL, status);
 }
 
 static void run_finish(void *context)
@@ -173,7 +174,12 @@ static enum epx_status acquire_comms(const struct executor *executor, struct epx
 static enum epx_status run_queue(struct executor *executor, const struct epx_cann_planned *planned, aclrtStream stream)
 {
     bool taken = false;
-    struct epx_cann_collective collective = {.reserve = run_reserve, .run = run_run, .finish = run_finish};
+    struct epx_cann_collective collective = {
+        .reserve = run_reserve,
+        .run = run_run,
+        .until_ignored = executor->tp_comm_serial != 0,
+        .finish = run_finish,
+    };
     struct run *run = calloc(1, sizeof *run);
     if (!run) {
         executor_drop(executor);

@@ -130,16 +130,22 @@ static void barrier_reserve(void *context)
 }
 
 /* One step that all must come to: entering. No rank offers anything. */
-static enum epx_status barrier_run(void *context)
+static enum epx_status barrier_pass(const struct barrier *barrier)
 {
     static const struct epx_agreement nothing_to_agree;
     static const struct epx_publication nothing_to_read;
-    const struct barrier *barrier = context;
     struct epx_round round;
     EPX_TRY(epx_round_begin(&round, barrier->comm, barrier->round, EPX_OPERATION_BARRIER));
     EPX_TRY(epx_round_enter(&round, &nothing_to_agree, NULL, 0, &nothing_to_read));
     epx_round_end(&round);
     return EPX_OK;
+}
+
+static bool barrier_run(void *context, uint64_t until_ns, enum epx_status *status)
+{
+    (void)until_ns;
+    *status = barrier_pass(context);
+    return true;
 }
 
 static enum epx_status check_stream_device(aclrtStream handle, int32_t device)
@@ -165,7 +171,13 @@ static enum epx_status barrier_queue(const struct epx_hccl_entry *entry, aclrtSt
     }
     barrier->comm = entry->comm;
     const struct epx_cann_collective collective = {
-        .comm = entry->comm, .context = barrier, .reserve = barrier_reserve, .run = barrier_run, .finish = free};
+        .comm = entry->comm,
+        .context = barrier,
+        .reserve = barrier_reserve,
+        .run = barrier_run,
+        .until_ignored = true,
+        .finish = free,
+    };
     enum epx_status status = epx_cann_collective_submit(stream, &collective, taken);
     if (!*taken) {
         free(barrier);

@@ -4,6 +4,7 @@
 #include "comm/comm_object.h"
 #include "comm/failure.h"
 #include "comm/step.h"
+#include "memory/arena_stray.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +114,7 @@ enum epx_status epx_comm_open(const struct epx_comm_spec *spec, struct epx_comm 
         comm_free(comm);
         return status;
     }
+    epx_arena_readers_add();
     *out = comm;
     return EPX_OK;
 }
@@ -147,6 +149,7 @@ enum epx_status epx_comm_close(struct epx_comm *comm)
     /* Who waits for this rank need not sleep its slice out. */
     epx_word_wake(comm->control);
     epx_bootstrap_result_fini(&comm->shared, comm->rank_count);
+    epx_arena_readers_remove();
     comm_free(comm);
     return EPX_OK;
 }

@@ -39,7 +39,8 @@ struct epx_comm {
 
     /* Of the running round: touched by the thread that runs it. Rounds follow each other through queue_lock. */
     uint64_t step;                       /* steps this rank has passed */
-    struct epx_agreement_entry *entries; /* rank_count, scratch of epx_round_enter */
+    uint64_t parts;                      /* parts of rounds that this rank has begun */
+    struct epx_agreement_entry *entries; /* rank_count, scratch of epx_round_agree */
 
     /* The order of this rank's rounds. `ended` counts rounds that are over; until the communicator fails they end in
      * the order of their numbers. */
@@ -56,6 +57,7 @@ struct epx_comm {
     /* The wait in which the rank is, for epx_comm_blame: written by the round's thread, read by any. 0: none. */
     _Atomic uint64_t wait_step;
     _Atomic uint64_t wait_since_ns;
+    uint64_t wait_deadline_ns; /* of the same wait; EPX_NEVER: none */
 };
 
 /* EPX_ERR_STATE in a child of fork, where the control region is not mapped. */

@@ -53,9 +53,10 @@ static enum epx_status check_running(const struct epx_round *round)
     return EPX_OK;
 }
 
-static void turn_sleep(struct epx_comm *comm)
+static void turn_sleep(struct epx_comm *comm, uint64_t limit_ns)
 {
     uint64_t until_ns = epx_clock_ns() + TURN_SLICE_NS;
+    until_ns = until_ns < limit_ns ? until_ns : limit_ns;
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
     (void)pthread_cond_timedwait(&comm->queue_moved, &comm->queue_lock, &until);
 }
@@ -85,9 +86,11 @@ static enum epx_status turn_examine(const struct epx_round *round, uint64_t sinc
     return EPX_ERR_TIMEOUT;
 }
 
-/* Waits, with queue_lock held, until the round's turn has come, the communicator has failed, or the turn will not come,
- * which alone is not EPX_OK. After a failure rounds end in any order, so the failure is looked at first. */
-static enum epx_status turn_wait(const struct epx_round *round, char *text, size_t text_bytes)
+/* Waits, with queue_lock held, until the round's turn has come, the communicator has failed, until_ns has passed
+ * (*pending), or the turn will not come, which alone is not EPX_OK. After a failure rounds end in any order, so the
+ * failure is looked at first. */
+static enum epx_status turn_wait(const struct epx_round *round, uint64_t until_ns, bool *pending, char *text,
+                                 size_t text_bytes)
 {
     struct epx_comm *comm = round->comm;
     uint64_t since_ns = epx_clock_ns();
@@ -97,38 +100,30 @@ static enum epx_status turn_wait(const struct epx_round *round, char *text, size
             return EPX_OK;
         }
         EPX_TRY(turn_examine(round, since_ns, text, text_bytes));
-        turn_sleep(comm);
+        if (until_ns != EPX_NEVER && epx_clock_ns() >= until_ns) {
+            *pending = true;
+            return EPX_OK;
+        }
+        turn_sleep(comm, until_ns);
     }
     return EPX_OK;
 }
 
-static enum epx_status turn_take(const struct epx_round *round)
+static enum epx_status turn_take(const struct epx_round *round, uint64_t until_ns, bool *pending)
 {
     struct epx_comm *comm = round->comm;
     char text[EPX_ERROR_TEXT_BYTES];
     (void)pthread_mutex_lock(&comm->queue_lock);
-    enum epx_status status = turn_wait(round, text, sizeof text);
+    enum epx_status status = turn_wait(round, until_ns, pending, text, sizeof text);
     (void)pthread_mutex_unlock(&comm->queue_lock);
     if (status != EPX_OK) {
         return epx_failure_force(comm, status, text);
     }
+    if (*pending) {
+        return EPX_OK;
+    }
     uint64_t word = atomic_load_explicit(&comm->control->word.value, memory_order_acquire);
     return epx_word_failed(word) == 0 ? EPX_OK : epx_failure_take(comm, word);
-}
-
-/* Arrives, waits; over when that fails. */
-static enum epx_status round_pass(struct epx_round *round, enum epx_phase phase)
-{
-    activity_set(round, phase);
-    size_t phase_count = sizeof round->waited_ns / sizeof round->waited_ns[0];
-    enum epx_status status = epx_step_pass(round->comm, &round->waited_ns[(size_t)phase % phase_count]);
-    if (status != EPX_OK) {
-        round_over(round);
-        return status;
-    }
-    /* What comes after ENTER is the rows, and after them the end. */
-    activity_set(round, phase == EPX_PHASE_ENTER ? EPX_PHASE_ROWS : EPX_PHASE_DONE);
-    return EPX_OK;
 }
 
 static void entry_publish(const struct epx_round *round, const struct epx_agreement *agreement,
@@ -181,9 +176,10 @@ uint64_t epx_round_reserve(struct epx_comm *comm)
     return number;
 }
 
-enum epx_status epx_round_begin(struct epx_round *round, struct epx_comm *comm, uint64_t number,
-                                enum epx_operation operation)
+enum epx_status epx_round_begin_until(struct epx_round *round, struct epx_comm *comm, uint64_t number,
+                                      enum epx_operation operation, uint64_t until_ns, bool *pending)
 {
+    *pending = false;
     *round = (struct epx_round){.comm = comm, .number = number, .operation = operation};
     /* A child of fork looks at nothing else: the lock may have been held at the fork. */
     if (number == 0 || comm->process != getpid() || number > reserved_count(comm)) {
@@ -191,7 +187,10 @@ enum epx_status epx_round_begin(struct epx_round *round, struct epx_comm *comm, 
         return epx_fail(EPX_ERR_STATE, "round %" PRIu64 " was not reserved on communicator %s of this process", number,
                         comm->name);
     }
-    enum epx_status status = turn_take(round);
+    enum epx_status status = turn_take(round, until_ns, pending);
+    if (*pending) {
+        return EPX_OK;
+    }
     if (status != EPX_OK) {
         round->is_over = true;
         count_ended(comm);
@@ -204,17 +203,58 @@ enum epx_status epx_round_begin(struct epx_round *round, struct epx_comm *comm, 
     return EPX_OK;
 }
 
-enum epx_status epx_round_enter(struct epx_round *round, const struct epx_agreement *agreement,
-                                const struct epx_agreement_field *fields, uint32_t field_count,
-                                const struct epx_publication *publication)
+enum epx_status epx_round_begin(struct epx_round *round, struct epx_comm *comm, uint64_t number,
+                                enum epx_operation operation)
+{
+    bool pending;
+    return epx_round_begin_until(round, comm, number, operation, EPX_NEVER, &pending);
+}
+
+enum epx_status epx_round_publish(struct epx_round *round, const struct epx_agreement *agreement,
+                                  const struct epx_publication *publication)
 {
     EPX_TRY(check_running(round));
-    struct epx_comm *comm = round->comm;
-    if (epx_fault("round.publish", (int)comm->rank)) {
+    if (epx_fault("round.publish", (int)round->comm->rank)) {
         return fail_with(round, EPX_ERR_INTERNAL, "fault point round.publish");
     }
     entry_publish(round, agreement, publication);
-    EPX_TRY(round_pass(round, EPX_PHASE_ENTER));
+    return EPX_OK;
+}
+
+enum epx_status epx_round_arrive(struct epx_round *round, enum epx_phase phase)
+{
+    EPX_TRY(check_running(round));
+    activity_set(round, phase);
+    round->phase = phase;
+    enum epx_status status = epx_step_arrive(round->comm);
+    if (status != EPX_OK) {
+        round_over(round);
+    }
+    return status;
+}
+
+enum epx_status epx_round_await(struct epx_round *round, uint64_t until_ns, bool *pending)
+{
+    *pending = false;
+    EPX_TRY(check_running(round));
+    size_t phase_count = sizeof round->waited_ns / sizeof round->waited_ns[0];
+    uint64_t *waited_ns = &round->waited_ns[(size_t)round->phase % phase_count];
+    enum epx_status status = epx_step_await(round->comm, until_ns, waited_ns, pending);
+    if (status != EPX_OK) {
+        round_over(round);
+        return status;
+    }
+    if (!*pending) {
+        /* What comes after ENTER is the rows, and after them the end. */
+        activity_set(round, round->phase == EPX_PHASE_ENTER ? EPX_PHASE_ROWS : EPX_PHASE_DONE);
+    }
+    return EPX_OK;
+}
+
+enum epx_status epx_round_agree(struct epx_round *round, const struct epx_agreement_field *fields, uint32_t field_count)
+{
+    EPX_TRY(check_running(round));
+    struct epx_comm *comm = round->comm;
     for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
         entry_copy(round, rank, &comm->entries[rank]);
     }
@@ -225,10 +265,20 @@ enum epx_status epx_round_enter(struct epx_round *round, const struct epx_agreem
     return EPX_OK;
 }
 
+enum epx_status epx_round_enter(struct epx_round *round, const struct epx_agreement *agreement,
+                                const struct epx_agreement_field *fields, uint32_t field_count,
+                                const struct epx_publication *publication)
+{
+    EPX_TRY(epx_round_publish(round, agreement, publication));
+    EPX_TRY(epx_round_step(round, EPX_PHASE_ENTER));
+    return epx_round_agree(round, fields, field_count);
+}
+
 enum epx_status epx_round_step(struct epx_round *round, enum epx_phase phase)
 {
-    EPX_TRY(check_running(round));
-    return round_pass(round, phase);
+    bool pending;
+    EPX_TRY(epx_round_arrive(round, phase));
+    return epx_round_await(round, EPX_NEVER, &pending);
 }
 
 enum epx_status epx_round_fail(struct epx_round *round, enum epx_status status, const char *format, ...)
@@ -272,4 +322,15 @@ enum epx_status epx_round_peer(struct epx_round *round, uint32_t rank, const voi
     *exchange = address;
     *bytes = publication.bytes;
     return EPX_OK;
+}
+
+void epx_round_pace(struct epx_round *round)
+{
+    epx_step_pace(round->comm);
+}
+
+void epx_round_skip(struct epx_round *round, uint64_t parts)
+{
+    round->comm->parts += parts;
+    atomic_fetch_add_explicit(&round->comm->control->parts, parts, memory_order_relaxed);
 }

@@ -24,6 +24,7 @@ enum epx_operation { /* for messages and agreement */
                      EPX_OPERATION_DISPATCH = 1,
                      EPX_OPERATION_COMBINE = 2,
                      EPX_OPERATION_BARRIER = 3,
+                     EPX_OPERATION_RELEASE = 4, /* of row views */
 };
 
 enum epx_phase { /* what a rank does or waits for, for messages */
@@ -57,6 +58,7 @@ struct epx_round { /* caller's memory, one per running operation */
     struct epx_comm *comm;
     uint64_t number;
     enum epx_operation operation;
+    enum epx_phase phase;  /* at whose step the rank has arrived last */
     uint64_t waited_ns[4]; /* by phase: time spent waiting, for statistics */
     bool is_over;          /* ended, by success or failure */
 };
@@ -72,8 +74,25 @@ uint64_t epx_round_reserve(struct epx_comm *comm);
 EPX_NODISCARD enum epx_status epx_round_begin(struct epx_round *round, struct epx_comm *comm, uint64_t number,
                                               enum epx_operation operation);
 
+/*
+ * The parts of a round that wait, for callers that must be back in time. Each returns with *pending when until_ns
+ * (epx_clock_ns; EPX_NEVER: waits for as long as it takes) passes first; nothing has changed then, and the same call is
+ * to be made again, by any thread: a round moves between threads at these points.
+ * begin_until: as begin; a pending round is not begun, and `round` need not be kept.
+ * publish: what this rank has to say in the round, before it arrives at ENTER. `publication` null: nothing is offered.
+ * arrive: at the step of `phase`. await: the end of that step. agree: after ENTER, compares the arguments of all ranks.
+ */
+EPX_NODISCARD enum epx_status epx_round_begin_until(struct epx_round *round, struct epx_comm *comm, uint64_t number,
+                                                    enum epx_operation operation, uint64_t until_ns, bool *pending);
+EPX_NODISCARD enum epx_status epx_round_publish(struct epx_round *round, const struct epx_agreement *agreement,
+                                                const struct epx_publication *publication);
+EPX_NODISCARD enum epx_status epx_round_arrive(struct epx_round *round, enum epx_phase phase);
+EPX_NODISCARD enum epx_status epx_round_await(struct epx_round *round, uint64_t until_ns, bool *pending);
+EPX_NODISCARD enum epx_status epx_round_agree(struct epx_round *round, const struct epx_agreement_field *fields,
+                                              uint32_t field_count);
+
 /* Publishes arguments and exchange region, arrives at the first step (phase ENTER), waits, and compares the arguments
- * of all ranks: EPX_ERR_MISMATCH names argument, ranks and values. `publication` null: nothing is offered. */
+ * of all ranks: EPX_ERR_MISMATCH names argument, ranks and values. */
 EPX_NODISCARD enum epx_status epx_round_enter(struct epx_round *round, const struct epx_agreement *agreement,
                                               const struct epx_agreement_field *fields, uint32_t field_count,
                                               const struct epx_publication *publication);
@@ -89,6 +108,15 @@ EPX_NODISCARD enum epx_status epx_round_fail(struct epx_round *round, enum epx_s
 /* Ends a round whose last step succeeded; the next one of this rank may begin. After a failure of begin, enter, step or
  * fail the round has been ended by that call. */
 void epx_round_end(struct epx_round *round);
+
+/*
+ * Pacing: ranks that read the same memory in the same order find it in a shared cache when they stay near each other.
+ * pace begins the next part of the round's work: it lets the others catch up while this rank is more than a part ahead
+ * of them on average, for a bounded time. skip counts parts without waiting. All ranks count equally many parts in a
+ * round; when they do not, only speed suffers.
+ */
+void epx_round_pace(struct epx_round *round);
+void epx_round_skip(struct epx_round *round, uint64_t parts);
 
 /* A rank's publication of the current round (after enter), read once and checked against its arena: null and
  * EPX_ERR_PROTOCOL through epx_round_fail when it is out of bounds; null, 0 bytes and EPX_OK when it offers nothing. */

@@ -9,6 +9,7 @@ const char *epx_operation_name(uint32_t operation)
     case EPX_OPERATION_DISPATCH: return "dispatch";
     case EPX_OPERATION_COMBINE: return "combine";
     case EPX_OPERATION_BARRIER: return "barrier";
+    case EPX_OPERATION_RELEASE: return "release";
     default: return "an unknown operation";
     }
 }

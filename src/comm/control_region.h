@@ -2,7 +2,7 @@
  * The control region: the one piece of memory that all ranks of a communicator map. It holds what decides a round (the
  * word), the count of arrivals, and a slot a rank. Integers of fixed width only, no pointers.
  *
- * Rules: a slot is written by its rank alone; the word, the arrivals and the sleepers change by atomic
+ * Rules: a slot is written by its rank alone; the word, the arrivals, the sleepers and the parts change by atomic
  * read-modify-write alone. What is read from another rank's slot is copied out, then checked, then used.
  */
 #ifndef EPX_COMM_CONTROL_REGION_H
@@ -21,7 +21,7 @@
 #define EPX_CONTROL_LINE_BYTES 128u
 
 #define EPX_CONTROL_MAGIC   0x45505843u
-#define EPX_CONTROL_VERSION 1u
+#define EPX_CONTROL_VERSION 2u
 
 enum epx_life {
     EPX_LIFE_NONE = 0, /* has not come back from its bootstrap yet */
@@ -110,12 +110,18 @@ struct epx_control {
     _Atomic uint32_t sleepers;
     uint8_t sleepers_pad[EPX_CONTROL_LINE_BYTES - 4];
 
+    /* Line 4. Parts of rounds that ranks have begun, all ranks, for pacing alone: nothing depends on it. Writers: all,
+     * by fetch-and-add, relaxed. */
+    _Atomic uint64_t parts;
+    uint8_t parts_pad[EPX_CONTROL_LINE_BYTES - 8];
+
     struct epx_control_slot slots[]; /* rank_count */
 };
 _Static_assert(offsetof(struct epx_control, word) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, arrivals) == 2 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, sleepers) == 3 * EPX_CONTROL_LINE_BYTES, "layout");
-_Static_assert(offsetof(struct epx_control, slots) == 4 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, parts) == 4 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, slots) == 5 * EPX_CONTROL_LINE_BYTES, "layout");
 
 static inline uint64_t epx_word_make(uint64_t step, uint32_t failed)
 {

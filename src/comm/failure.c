@@ -2,6 +2,7 @@
 
 #include "base/fault.h"
 #include "base/futex.h"
+#include "memory/arena_stray.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,7 @@ static void text_copy(char *text, const char *shared)
 enum epx_status epx_failure_take(const struct epx_comm *comm, uint64_t word)
 {
     uint32_t rank = epx_word_failed(word) - 1;
+    epx_arena_readers_stray();
     if (rank >= comm->rank_count) {
         return epx_fail(EPX_ERR_PROTOCOL, "the control word names rank %u as failed, there are %u ranks", rank,
                         comm->rank_count);

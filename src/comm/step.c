@@ -21,6 +21,8 @@ enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
 #define YIELD_COUNT 64u
 /* A few pauses cost nothing and catch the ranks that are just arriving. */
 #define PAUSE_COUNT 64u
+/* Longest that a rank lets others catch up before a part of some 8 MiB, which takes a core about half of this. */
+#define PACE_NS 1000000u
 /* Yields end after this time even when other work on the cores makes each of them long. */
 #define YIELD_NS 2000000u
 /* A death is reported after at most two slices; each look reads a line or two of every rank. */
@@ -54,6 +56,7 @@ struct wait {
     uint64_t pending;     /* the word as long as neither has happened */
     uint64_t since_ns;    /* when this rank arrived */
     uint64_t deadline_ns; /* EPX_NEVER: none */
+    uint64_t until_ns;    /* when the caller wants to be back, the step being complete or not */
     uint64_t check_ns;    /* when to look at the others' health */
 };
 
@@ -122,11 +125,14 @@ static void wait_examine(struct wait *wait, uint64_t now_ns)
     }
 }
 
-/* The stages of a wait; each ends when the word is no longer pending, or after its time. */
+/* The stages of a wait; each ends when the word is no longer pending, or after its time or the caller's. */
 static void wait_spin(struct wait *wait)
 {
     uint64_t end_ns = wait->comm->policy.spin_ns == EPX_NEVER ? EPX_NEVER : wait->since_ns + wait->comm->policy.spin_ns;
     uint64_t now_ns;
+    if (end_ns > wait->until_ns) {
+        end_ns = wait->until_ns;
+    }
     do {
         for (uint32_t i = 0; i < PAUSE_COUNT; i++) {
             if (word_load(wait->comm) != wait->pending) {
@@ -156,9 +162,16 @@ static void wait_sleep(struct wait *wait)
 {
     struct epx_control *control = wait->comm->control;
     while (word_load(wait->comm) == wait->pending) {
-        uint64_t until_ns = epx_clock_ns() + wait->comm->policy.slice_ns;
+        uint64_t now_ns = epx_clock_ns();
+        uint64_t until_ns = now_ns + wait->comm->policy.slice_ns;
+        if (now_ns >= wait->until_ns) {
+            return;
+        }
         if (until_ns > wait->deadline_ns) {
             until_ns = wait->deadline_ns;
+        }
+        if (until_ns > wait->until_ns) {
+            until_ns = wait->until_ns;
         }
         (void)atomic_fetch_add_explicit(&control->sleepers, 1, memory_order_seq_cst);
         if (atomic_load_explicit(&control->word.value, memory_order_seq_cst) == wait->pending) {
@@ -173,24 +186,48 @@ static void wait_sleep(struct wait *wait)
     }
 }
 
-static enum epx_status wait_run(struct epx_comm *comm, uint64_t step, uint64_t *waited_ns)
+enum epx_status epx_wait_policy_choose(uint32_t rank_count, struct epx_wait_policy *policy)
 {
-    struct wait wait = {
-        .comm = comm,
-        .step = step,
-        .pending = epx_word_make(step - 1, 0),
-        .since_ns = epx_clock_ns(),
-        .deadline_ns = epx_deadline_after_ms(atomic_load_explicit(&comm->op_timeout_ms, memory_order_relaxed)),
-    };
-    wait.check_ns = wait.since_ns + comm->policy.slice_ns;
-    atomic_store_explicit(&comm->wait_since_ns, wait.since_ns, memory_order_release);
-    atomic_store_explicit(&comm->wait_step, step, memory_order_release);
-    wait_spin(&wait);
-    wait_yield(&wait);
-    wait_sleep(&wait);
-    atomic_store_explicit(&comm->wait_step, 0, memory_order_release);
-    *waited_ns += epx_clock_ns() - wait.since_ns;
+    int64_t choice = WAIT_AUTO;
+    EPX_TRY(epx_option_integer(EPX_OPTION_WAIT, &choice));
+    bool a_core_each = epx_topology_cpu_count() >= rank_count;
+    policy->slice_ns = SLICE_NS + (uint64_t)rank_count * SLICE_NS_PER_RANK;
+    policy->spin_ns = choice == WAIT_SPIN ? EPX_NEVER : choice == WAIT_AUTO && a_core_each ? SPIN_NS : 0;
+    policy->yield_count = choice == WAIT_AUTO ? YIELD_COUNT : 0;
+    return EPX_OK;
+}
 
+enum epx_status epx_step_arrive(struct epx_comm *comm)
+{
+    struct epx_control *control = comm->control;
+    uint64_t step = comm->step + 1;
+    uint64_t word = word_load(comm);
+    if (epx_word_failed(word) != 0) {
+        return epx_failure_take(comm, word);
+    }
+    if (epx_fault("round.arrive", (int)comm->rank)) {
+        return epx_failure_force(comm, EPX_ERR_INTERNAL, "fault point round.arrive");
+    }
+    order_release(comm->order_tag);
+    uint64_t now_ns = epx_clock_ns();
+    atomic_store_explicit(&comm->wait_since_ns, now_ns, memory_order_release);
+    comm->wait_deadline_ns = epx_deadline_after_ms(atomic_load_explicit(&comm->op_timeout_ms, memory_order_relaxed));
+    /* Release: this rank's memory goes to whoever completes the step. Acquire: the last one has everybody's. */
+    uint64_t arrivals = atomic_fetch_add_explicit(&control->arrivals, 1, memory_order_acq_rel) + 1;
+    /* After the count, so that while the count is short some rank is seen as late. */
+    atomic_store_explicit(&comm->slot->arrived_step, step, memory_order_release);
+    if (arrivals > arrivals_needed(comm, step)) {
+        return epx_failure_force(comm, EPX_ERR_PROTOCOL, "more arrivals are counted than there are ranks");
+    }
+    if (arrivals == arrivals_needed(comm, step) && !epx_fault("round.last", (int)comm->rank)) {
+        step_complete(comm, step);
+    }
+    return EPX_OK;
+}
+
+/* What the word says of the step at the end of a wait for it. */
+static enum epx_status step_result(struct epx_comm *comm, uint64_t step)
+{
     uint64_t word = word_load(comm);
     if (epx_word_step(word) == step) {
         return EPX_OK; /* even when it has failed since: that belongs to a later step */
@@ -204,44 +241,54 @@ static enum epx_status wait_run(struct epx_comm *comm, uint64_t step, uint64_t *
     return epx_failure_force(comm, EPX_ERR_PROTOCOL, text);
 }
 
-enum epx_status epx_wait_policy_choose(uint32_t rank_count, struct epx_wait_policy *policy)
+enum epx_status epx_step_await(struct epx_comm *comm, uint64_t until_ns, uint64_t *waited_ns, bool *pending)
 {
-    int64_t choice = WAIT_AUTO;
-    EPX_TRY(epx_option_integer(EPX_OPTION_WAIT, &choice));
-    bool a_core_each = epx_topology_cpu_count() >= rank_count;
-    policy->slice_ns = SLICE_NS + (uint64_t)rank_count * SLICE_NS_PER_RANK;
-    policy->spin_ns = choice == WAIT_SPIN ? EPX_NEVER : choice == WAIT_AUTO && a_core_each ? SPIN_NS : 0;
-    policy->yield_count = choice == WAIT_AUTO ? YIELD_COUNT : 0;
-    return EPX_OK;
-}
-
-enum epx_status epx_step_pass(struct epx_comm *comm, uint64_t *waited_ns)
-{
-    struct epx_control *control = comm->control;
     uint64_t step = comm->step + 1;
-    uint64_t word = word_load(comm);
-    if (epx_word_failed(word) != 0) {
-        return epx_failure_take(comm, word);
+    struct wait wait = {
+        .comm = comm,
+        .step = step,
+        .pending = epx_word_make(step - 1, 0),
+        .since_ns = atomic_load_explicit(&comm->wait_since_ns, memory_order_relaxed),
+        .deadline_ns = comm->wait_deadline_ns,
+        .until_ns = until_ns,
+        .check_ns = epx_clock_ns() + comm->policy.slice_ns,
+    };
+    *pending = false;
+    atomic_store_explicit(&comm->wait_step, step, memory_order_release);
+    wait_spin(&wait);
+    wait_yield(&wait);
+    wait_sleep(&wait);
+    if (word_load(comm) == wait.pending) {
+        comm->wait_deadline_ns = wait.deadline_ns;
+        *pending = true;
+        return EPX_OK;
     }
-    if (epx_fault("round.arrive", (int)comm->rank)) {
-        return epx_failure_force(comm, EPX_ERR_INTERNAL, "fault point round.arrive");
-    }
-    order_release(comm->order_tag);
-    /* Release: this rank's memory goes to whoever completes the step. Acquire: the last one has everybody's. */
-    uint64_t arrivals = atomic_fetch_add_explicit(&control->arrivals, 1, memory_order_acq_rel) + 1;
-    /* After the count, so that while the count is short some rank is seen as late. */
-    atomic_store_explicit(&comm->slot->arrived_step, step, memory_order_release);
-    if (arrivals > arrivals_needed(comm, step)) {
-        return epx_failure_force(comm, EPX_ERR_PROTOCOL, "more arrivals are counted than there are ranks");
-    }
-    if (arrivals == arrivals_needed(comm, step) && !epx_fault("round.last", (int)comm->rank)) {
-        step_complete(comm, step);
-    }
-    EPX_TRY(wait_run(comm, step, waited_ns));
+    atomic_store_explicit(&comm->wait_step, 0, memory_order_release);
+    *waited_ns += epx_clock_ns() - wait.since_ns;
+    EPX_TRY(step_result(comm, step));
     order_acquire(comm->order_tag);
     comm->step = step;
     (void)epx_fault("round.done", (int)comm->rank);
     return EPX_OK;
+}
+
+void epx_step_pace(struct epx_comm *comm)
+{
+    _Atomic uint64_t *parts = &comm->control->parts;
+    uint64_t behind = comm->parts > 0 ? (comm->parts - 1) * comm->rank_count : 0;
+    comm->parts++;
+    atomic_fetch_add_explicit(parts, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < PAUSE_COUNT; i++) {
+        if (atomic_load_explicit(parts, memory_order_relaxed) >= behind) {
+            return;
+        }
+        epx_cpu_pause();
+    }
+    /* No failure needs to be seen here: the time is short, and the step that follows sees it. */
+    uint64_t end_ns = epx_clock_ns() + PACE_NS;
+    while (atomic_load_explicit(parts, memory_order_relaxed) < behind && epx_clock_ns() < end_ns) {
+        (void)sched_yield();
+    }
 }
 
 char *epx_step_order_tag(const uint8_t key[32])

@@ -340,7 +340,9 @@ enum epx_status epx_comm_destroy(struct epx_communicator *comm)
     if (comm->magic != EPX_COMMUNICATOR_MAGIC || comm->comm == NULL) {
         return epx_fail(EPX_ERR_INVALID, "not a communicator");
     }
+    EPX_TRY(epx_views_check_left(comm));
     EPX_TRY(epx_comm_close(comm->comm));
+    epx_views_forget(comm);
     comm->comm = NULL;
     /* A child of fork has its parent's stream without the thread behind it. */
     if (comm->stream != NULL && comm->process == getpid()) {

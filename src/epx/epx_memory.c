@@ -1,5 +1,5 @@
 #include "base/status.h"
-#include "epx/epx.h"
+#include "epx/objects.h"
 #include "memory/arena.h"
 
 enum epx_status epx_memory_alloc(size_t bytes, void **out)
@@ -12,5 +12,9 @@ enum epx_status epx_memory_alloc(size_t bytes, void **out)
 
 enum epx_status epx_memory_free(void *pointer)
 {
-    return pointer == NULL ? EPX_OK : epx_arena_free(pointer);
+    if (pointer == NULL) {
+        return EPX_OK;
+    }
+    EPX_TRY(epx_views_check_free(pointer));
+    return epx_arena_free(pointer);
 }

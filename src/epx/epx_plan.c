@@ -13,6 +13,9 @@ void epx_plan_release(struct epx_plan *plan)
     epx_dispatch_plan_destroy(plan->dispatch);
     epx_combine_plan_destroy(plan->combine);
     (void)pthread_mutex_destroy(&plan->stats_lock);
+    for (size_t i = 0; i < sizeof plan->spare_requests / sizeof plan->spare_requests[0]; i++) {
+        free(atomic_load(&plan->spare_requests[i]));
+    }
     epx_communicator_release(plan->communicator);
     free(plan);
 }
@@ -179,6 +182,7 @@ enum epx_status epx_plan_create(struct epx_communicator *comm, const struct epx_
 void epx_plan_destroy(struct epx_plan *plan)
 {
     if (plan != NULL && plan->magic == EPX_PLAN_MAGIC) {
+        epx_views_abandon(plan);
         epx_plan_release(plan);
     }
 }

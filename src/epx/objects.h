@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -28,6 +29,15 @@ struct epx_communicator {
     struct epx_stream *stream; /* made by the first start; null before */
 };
 
+/* Row views of a plan that have been given out and not been ended. They hold a reference to the plan. */
+struct epx_plan_views {
+    uint64_t round;        /* of the dispatch; 0: none are out */
+    const void *x;         /* tokens that peers look at, or would if they lay in the arena; null: none */
+    size_t x_bytes;        /* of them */
+    bool abandoned;        /* the plan's handle is gone */
+    struct epx_plan *next; /* see epx_views.c; all members are written under the lock there */
+};
+
 struct epx_plan {
     uint32_t magic;
     _Atomic uint32_t references; /* the handle, and one a request */
@@ -37,7 +47,9 @@ struct epx_plan {
     struct epx_dispatch_plan *dispatch;
     struct epx_combine_plan *combine;
     pthread_mutex_t stats_lock;
-    struct epx_stats stats; /* under stats_lock */
+    struct epx_stats stats;                          /* under stats_lock */
+    _Atomic(struct epx_request *) spare_requests[2]; /* to be used again, for operations of either kind in turn */
+    struct epx_plan_views views;
 };
 
 void epx_communicator_release(struct epx_communicator *communicator);
@@ -49,6 +61,27 @@ EPX_NODISCARD enum epx_status epx_communicator_check(const struct epx_communicat
 EPX_NODISCARD enum epx_status epx_plan_check(const struct epx_plan *plan);
 
 void epx_plan_release(struct epx_plan *plan);
+
+/* EPX_ERR_STATE while views of the plan are out, unless its communicator has failed. */
+EPX_NODISCARD enum epx_status epx_views_check_none(const struct epx_plan *plan);
+
+/* The dispatch of `binding`, whose round is reserved, gives out views. */
+void epx_views_open(struct epx_plan *plan, const struct epx_dispatch_binding *binding);
+
+/* The plan's views end with the operation that is about to run. Returns their round, 0 when none are out. */
+uint64_t epx_views_close(struct epx_plan *plan);
+
+/* The plan's handle goes: its memory stays for peers that look at it, until the communicator is destroyed. */
+void epx_views_abandon(struct epx_plan *plan);
+
+/* EPX_ERR_STATE while views of a plan with a handle are out and the communicator has not failed. */
+EPX_NODISCARD enum epx_status epx_views_check_left(const struct epx_communicator *communicator);
+
+/* The communicator is gone: nobody has a say about its plans' views any more. */
+void epx_views_forget(const struct epx_communicator *communicator);
+
+/* EPX_ERR_STATE when an allocation holds tokens that views are out of. */
+EPX_NODISCARD enum epx_status epx_views_check_free(const void *pointer);
 
 /*
  * Copies a caller's struct, whose first member is its size. `known` is what this library has, `least` what its first

@@ -13,6 +13,7 @@ enum epx_extent_state {
     EPX_EXTENT_LIVE,    /* an allocation */
     EPX_EXTENT_PENDING, /* taken by an allocation that is being populated */
     EPX_EXTENT_FREE,    /* its pages are there and hold old bytes */
+    EPX_EXTENT_HELD,    /* freed, not to be given out yet: see arena_stray.h */
     EPX_EXTENT_HOLE,    /* reads as zeros; some or all of its pages are not there */
 };
 

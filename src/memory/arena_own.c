@@ -8,6 +8,7 @@
 #include "memory/arena_fork.h"
 #include "memory/arena_registry.h"
 #include "memory/arena_space.h"
+#include "memory/arena_stray.h"
 #include "memory/arena_watch.h"
 
 #include <errno.h>
@@ -39,6 +40,10 @@ static struct {
     struct epx_arena_space space;
     struct epx_arena_header *header; /* = space.base */
     struct epx_extents extents;
+#if EPX_THREAD_SANITIZER
+    uint64_t readers; /* open communicators */
+    bool stray;       /* one of them has failed */
+#endif
 } own = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 struct claim {      /* one allocation on its way */
@@ -282,6 +287,35 @@ static bool pages_are_scarce(uint64_t freed_bytes)
     return kept_bytes > epx_topology_memory_headroom_bytes() / KEPT_PART;
 }
 
+#if EPX_THREAD_SANITIZER
+static bool hold_locked(uint64_t offset, uint64_t bytes)
+{
+    if (own.stray) {
+        epx_extents_assign(&own.extents, offset, bytes, EPX_EXTENT_HELD);
+    }
+    return own.stray;
+}
+
+static void release_held(void)
+{
+    uint64_t start = own.space.page_bytes;
+    const struct epx_extent *extent;
+    while (own.is_open && (extent = epx_extents_at(&own.extents, start)) != NULL) {
+        start = extent->offset + extent->bytes;
+        if (extent->state == EPX_EXTENT_HELD) {
+            epx_extents_assign(&own.extents, extent->offset, extent->bytes, EPX_EXTENT_FREE);
+        }
+    }
+}
+#else
+static bool hold_locked(uint64_t offset, uint64_t bytes)
+{
+    (void)offset;
+    (void)bytes;
+    return false;
+}
+#endif
+
 static enum epx_status free_locked(const void *pointer)
 {
     uint64_t offset = (uint64_t)((uintptr_t)pointer - (uintptr_t)own.space.base);
@@ -294,6 +328,9 @@ static enum epx_status free_locked(const void *pointer)
                         (unsigned long long)(offset - extent->offset));
     }
     uint64_t freed_bytes = extent->bytes;
+    if (hold_locked(offset, freed_bytes)) {
+        return EPX_OK;
+    }
     epx_extents_assign(&own.extents, offset, freed_bytes, EPX_EXTENT_FREE);
     if (pages_are_scarce(freed_bytes)) {
         (void)discard_extent(epx_extents_at(&own.extents, offset));
@@ -318,8 +355,38 @@ void epx_arena_own_forget(void)
         epx_extents_fini(&own.extents);
         own.is_open = false;
     }
+#if EPX_THREAD_SANITIZER
+    own.readers = 0;
+    own.stray = false;
+#endif
     epx_arena_own_unlock();
 }
+
+#if EPX_THREAD_SANITIZER
+void epx_arena_readers_add(void)
+{
+    epx_arena_own_lock();
+    own.readers++;
+    epx_arena_own_unlock();
+}
+
+void epx_arena_readers_remove(void)
+{
+    epx_arena_own_lock();
+    if (--own.readers == 0 && own.stray) {
+        own.stray = false;
+        release_held();
+    }
+    epx_arena_own_unlock();
+}
+
+void epx_arena_readers_stray(void)
+{
+    epx_arena_own_lock();
+    own.stray = own.readers > 0;
+    epx_arena_own_unlock();
+}
+#endif
 
 enum epx_status epx_arena_open_own(void)
 {

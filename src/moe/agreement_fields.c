@@ -5,6 +5,7 @@
 
 static const char *const dtype_names[] = {"float16", "bfloat16"};
 static const char *const given_names[] = {"not given", "given"};
+static const char *const form_names[] = {"copies", "views"};
 static const char *const algorithm_names[] = {"full mesh", "two-level"};
 
 #define FIELD(text, member)                                                                                            \
@@ -37,6 +38,8 @@ static const struct epx_agreement_field fields[] = {
     FIELD("commQuantMode", comm_quantization),
     NAMED_FIELD("algorithm", algorithm, algorithm_names),
     FIELD("server size", server_rank_count),
+    NAMED_FIELD("form of dispatch", row_views, form_names),
+    FIELD("dispatch round whose row views end", views_round),
 };
 
 const struct epx_agreement_field *epx_moe_agreement_fields(uint32_t *count)
@@ -66,5 +69,14 @@ void epx_moe_agreement_init(struct epx_agreement *agreement, const struct epx_mo
         .tp_rank = group == EPX_MOE_GROUP_EP ? (uint8_t)world->tp_rank : 0,
         .smooth_scales = smooth ? 1 : 0,
     };
+    memcpy(agreement->bytes, &values, sizeof values);
+}
+
+void epx_moe_agreement_set_views(struct epx_agreement *agreement, bool row_views, uint64_t views_round)
+{
+    struct epx_moe_agreement values;
+    memcpy(&values, agreement->bytes, sizeof values);
+    values.row_views = row_views ? 1 : 0;
+    values.views_round = (uint32_t)views_round;
     memcpy(agreement->bytes, &values, sizeof values);
 }

@@ -28,7 +28,9 @@ struct epx_moe_agreement {
     uint8_t tp_rank_count;
     uint8_t tp_rank; /* compared inside an expert-parallel group, else 0 */
     uint8_t smooth_scales;
-    uint8_t reserved[8]; /* 0 */
+    uint8_t row_views;    /* of a dispatch: whether rows are shown instead of copied */
+    uint8_t reserved[3];  /* 0 */
+    uint32_t views_round; /* low half of the round of the dispatch whose row views end; 0: none do */
 };
 
 _Static_assert(sizeof(struct epx_moe_agreement) == sizeof(struct epx_agreement), "the agreement has 64 bytes");
@@ -42,6 +44,10 @@ enum epx_moe_group {
 /* What this rank brings. `smooth` is whether smooth scales are given and used. */
 void epx_moe_agreement_init(struct epx_agreement *agreement, const struct epx_moe_shape *shape,
                             const struct epx_moe_world *world, bool smooth, enum epx_moe_group group);
+
+/* Adds what an operation has to do with row views: whether it is a dispatch that gives them, and the round of the one
+ * whose views it ends (0: none). Without this call: neither. */
+void epx_moe_agreement_set_views(struct epx_agreement *agreement, bool row_views, uint64_t views_round);
 
 /* Names, places and value texts of the fields above. Static. */
 const struct epx_agreement_field *epx_moe_agreement_fields(uint32_t *count);

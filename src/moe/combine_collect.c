@@ -86,6 +86,7 @@ enum epx_status epx_combine_collect(struct epx_combine_run *run)
 {
     const struct epx_combine_plan *plan = run->plan;
     const struct epx_moe_world *world = &plan->world;
+    uint64_t total_bytes = 0;
     for (int64_t rank = 0; rank < world->rank_count; rank++) {
         bool shared = rank < world->shared_count;
         int64_t blocks = world->rank_count * (shared ? 1 : world->rank_experts);
@@ -104,7 +105,9 @@ enum epx_status epx_combine_collect(struct epx_combine_run *run)
             return protocol_fail(run, rank);
         }
         EPX_TRY(check_token_count(run, rank, header.token_count));
+        total_bytes += (uint64_t)(header.token_count * world->topk) * plan->row_bytes;
         EPX_TRY(shared ? read_shared(run, rank, &rows, counts) : read_experts(run, rank, &rows, counts));
     }
+    run->streaming = total_bytes > plan->stream_bytes;
     return EPX_OK;
 }

@@ -1,6 +1,7 @@
 #include "moe/combine_plan.h"
 
 #include "base/checked_math.h"
+#include "base/config.h"
 #include "moe/combine_validate.h"
 #include "moe/view.h"
 
@@ -53,27 +54,54 @@ static bool alloc_copies(struct epx_combine_plan *plan)
            plan->blocks != NULL && plan->shared_blocks != NULL;
 }
 
-static bool alloc_rows(struct epx_combine_plan *plan)
+static bool alloc_lane(const struct epx_combine_plan *plan, struct epx_combine_lane *lane)
 {
     const struct epx_moe_world *world = &plan->world;
-    plan->row_pointers = alloc_array(world->topk, sizeof *plan->row_pointers);
-    plan->row_weights = alloc_array(world->topk, sizeof *plan->row_weights);
-    plan->order = alloc_array(world->topk, sizeof *plan->order);
-    plan->row = alloc_array(world->hidden_elems, sizeof *plan->row);
-    plan->partial = alloc_array(world->hidden_elems, sizeof *plan->partial);
-    plan->sum = alloc_array(world->hidden_elems, sizeof *plan->sum);
+    lane->run = &plan->run;
+    lane->row_pointers = alloc_array(world->topk, sizeof *lane->row_pointers);
+    lane->row_weights = alloc_array(world->topk, sizeof *lane->row_weights);
+    lane->order = alloc_array(world->topk, sizeof *lane->order);
+    lane->row = alloc_array(world->hidden_elems, sizeof *lane->row);
+    lane->partial = alloc_array(world->hidden_elems, sizeof *lane->partial);
+    lane->sum = alloc_array(world->hidden_elems, sizeof *lane->sum);
     if (plan->transport_int8 && !world->two_level) {
         int64_t elems;
         if (!epx_mul_i64(world->topk + 1, world->hidden_elems, &elems)) {
             return false;
         }
-        plan->transported = alloc_array(elems, sizeof *plan->transported);
-        if (plan->transported == NULL) {
+        lane->transported = alloc_array(elems, sizeof *lane->transported);
+        if (lane->transported == NULL) {
             return false;
         }
     }
-    return plan->row_pointers != NULL && plan->row_weights != NULL && plan->order != NULL && plan->row != NULL &&
-           plan->partial != NULL && plan->sum != NULL;
+    return lane->row_pointers != NULL && lane->row_weights != NULL && lane->order != NULL && lane->row != NULL &&
+           lane->partial != NULL && lane->sum != NULL;
+}
+
+static void free_lane(struct epx_combine_lane *lane)
+{
+    free(lane->row_pointers);
+    free(lane->row_weights);
+    free(lane->order);
+    free(lane->transported);
+    free(lane->row);
+    free(lane->partial);
+    free(lane->sum);
+}
+
+static enum epx_status alloc_lanes(struct epx_combine_plan *plan)
+{
+    EPX_TRY(epx_team_init(&plan->team, plan->world.rank_count));
+    plan->lanes = calloc(plan->team.thread_count, sizeof *plan->lanes);
+    if (plan->lanes == NULL) {
+        return no_memory(plan);
+    }
+    for (uint32_t i = 0; i < plan->team.thread_count; i++) {
+        if (!alloc_lane(plan, &plan->lanes[i])) {
+            return no_memory(plan);
+        }
+    }
+    return EPX_OK;
 }
 
 /* An address that is not known yet needs no staging memory: it is made when it is bound. */
@@ -111,7 +139,8 @@ static enum epx_status alloc_all(struct epx_combine_plan *plan)
     EPX_TRY(alloc_shared(plan->layout.tp_exchange_bytes, &plan->tp_exchange));
     EPX_TRY(alloc_shared(plan->layout.summed_bytes, &plan->summed));
     EPX_TRY(stage_for(plan, &plan->request.tensors));
-    return alloc_copies(plan) && alloc_rows(plan) ? EPX_OK : no_memory(plan);
+    EPX_TRY(alloc_lanes(plan));
+    return alloc_copies(plan) ? EPX_OK : no_memory(plan);
 }
 
 static void init_binding(struct epx_combine_plan *plan)
@@ -140,7 +169,12 @@ enum epx_status epx_combine_plan_create(const struct epx_combine_request *reques
     plan->transport_int8 = request->shape.comm_quantization == EPX_COMM_QUANTIZATION_INT8;
     plan->row_bytes = (uint64_t)world.hidden_elems * sizeof(uint16_t);
     init_binding(plan);
-    enum epx_status status = alloc_all(plan);
+    int64_t stream_kib = 0;
+    enum epx_status status = epx_option_integer(EPX_OPTION_STREAM_KIB, &stream_kib);
+    plan->stream_bytes = (uint64_t)stream_kib * 1024;
+    if (status == EPX_OK) {
+        status = alloc_all(plan);
+    }
     if (status != EPX_OK) {
         epx_combine_plan_destroy(plan);
         return status;
@@ -174,13 +208,11 @@ void epx_combine_plan_destroy(struct epx_combine_plan *plan)
     free(plan->routing.sorted);
     free(plan->blocks);
     free(plan->shared_blocks);
-    free(plan->row_pointers);
-    free(plan->row_weights);
-    free(plan->order);
-    free(plan->transported);
-    free(plan->row);
-    free(plan->partial);
-    free(plan->sum);
+    for (uint32_t i = 0; plan->lanes != NULL && i < plan->team.thread_count; i++) {
+        free_lane(&plan->lanes[i]);
+    }
+    free(plan->lanes);
+    epx_team_fini(&plan->team);
     free(plan);
 }
 
@@ -242,6 +274,7 @@ enum epx_status epx_combine_plan_bind(struct epx_combine_plan *plan, const struc
 void epx_combine_binding_reserve(struct epx_combine_plan *plan, struct epx_combine_binding *binding)
 {
     binding->round = epx_round_reserve(plan->request.comm);
+    binding->stage = EPX_MOE_STAGE_TURN;
     if (plan->world.tp) {
         binding->tp_round = epx_round_reserve(plan->request.tp_comm);
     }

@@ -13,6 +13,7 @@
 #include "moe/rounds.h"
 #include "moe/routing.h"
 #include "moe/shape.h"
+#include "moe/team.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,12 +25,40 @@ struct epx_combine_block {
     int64_t row_count;
 };
 
+/* What a thread that sums tokens has for itself. */
+struct epx_combine_lane {
+    const struct epx_combine_run *run;
+    const uint16_t **row_pointers; /* [topk] */
+    float *row_weights;            /* [topk], two-level */
+    int32_t *order;                /* [topk], two-level */
+    uint16_t *transported;         /* [topk + 1][hidden_elems], int8 transport */
+    uint16_t *row;                 /* [hidden_elems] */
+    float *partial;                /* [hidden_elems], two-level */
+    float *sum;                    /* [hidden_elems], two-level */
+    int64_t holder;                /* where the search for the holder of a shared row goes on */
+};
+
+/* The run that has its turn. */
+struct epx_combine_run {
+    struct epx_combine_plan *plan;
+    const struct epx_combine_tensors *tensors;
+    int64_t token_count;
+    const struct epx_kernel_table *kernels;
+    struct epx_rounds rounds;
+    uint64_t views_round; /* as in the binding */
+    uint64_t start_ns;
+    bool streaming;
+    int64_t row_count; /* valid own rows of expand_x */
+    struct epx_operation_stats stats;
+};
+
 struct epx_combine_plan {
     struct epx_combine_request request;
     struct epx_moe_world world;
     struct epx_combine_layout layout;
     bool transport_int8;
     uint64_t row_bytes;
+    uint64_t stream_bytes; /* rows read by all ranks together beyond which sums bypass the cache */
 
     /* In the own arena; null when the layout has no bytes for it. */
     uint8_t *exchange;
@@ -45,26 +74,11 @@ struct epx_combine_plan {
     struct epx_routing routing;              /* two-level: slots come from the ids; its occurrence is `slots` */
     struct epx_combine_block *blocks;        /* [expert_count] */
     struct epx_combine_block *shared_blocks; /* [shared_count] */
-    const uint16_t **row_pointers;           /* [topk] */
-    float *row_weights;                      /* [topk], two-level */
-    int32_t *order;                          /* [topk], two-level */
-    uint16_t *transported;                   /* [topk + 1][hidden_elems], int8 transport */
-    uint16_t *row;                           /* [hidden_elems] */
-    float *partial;                          /* [hidden_elems], two-level */
-    float *sum;                              /* [hidden_elems], two-level */
+    struct epx_team team;
+    struct epx_combine_lane *lanes; /* [team.thread_count] */
 
     struct epx_combine_binding binding; /* of the plan's own bind, reserve and run */
-};
-
-/* One run. Caller's memory. */
-struct epx_combine_run {
-    struct epx_combine_plan *plan;
-    const struct epx_combine_tensors *tensors;
-    int64_t token_count;
-    const struct epx_kernel_table *kernels;
-    struct epx_rounds rounds;
-    int64_t row_count; /* valid own rows of expand_x */
-    struct epx_operation_stats stats;
+    struct epx_combine_run run;
 };
 
 /* Copies ids, slots, weights and counts out of their tensors and checks what can be checked alone. combine_gather.c */
@@ -83,19 +97,22 @@ EPX_NODISCARD enum epx_status epx_combine_publish(struct epx_combine_run *run, s
 /* Reads every rank's publication into the blocks. combine_collect.c */
 EPX_NODISCARD enum epx_status epx_combine_collect(struct epx_combine_run *run);
 
-/* The returned row of a copy of an own token; fails the round when its slot lies outside the block. combine_local.c */
-EPX_NODISCARD enum epx_status epx_combine_find_row(struct epx_combine_run *run, int64_t copy, const uint16_t **row);
-
-/* The row of the shared expert for an own token; null without a shared expert. *holder is where the search goes on: 0
- * for token 0, then as left. combine_local.c */
-const uint16_t *epx_combine_shared_row(const struct epx_combine_run *run, int64_t token, int64_t *holder);
-
-/* Sums of all own tokens into x. combine_local.c, two_level_sum.c */
+/* Sums of all own tokens into x; fails the round. combine_local.c */
 EPX_NODISCARD enum epx_status epx_combine_sum_tokens(struct epx_combine_run *run);
-EPX_NODISCARD enum epx_status epx_combine_sum_tokens_two_level(struct epx_combine_run *run);
 
-/* Where the sum of a token goes: its row of x, or scratch that epx_combine_put_row then scatters. combine_local.c */
-uint16_t *epx_combine_output_row(const struct epx_combine_run *run, int64_t token);
-void epx_combine_put_row(const struct epx_combine_run *run, int64_t token, const uint16_t *row);
+/* The sum of one token in a lane: full mesh, two-level. A failure is only a text. combine_local.c, two_level_sum.c */
+EPX_NODISCARD enum epx_status epx_combine_sum_token_two_level(struct epx_combine_lane *lane, int64_t token);
+
+/* The returned row of a copy of an own token; fails when its slot lies outside the block. combine_local.c */
+EPX_NODISCARD enum epx_status epx_combine_find_row(const struct epx_combine_run *run, int64_t copy,
+                                                   const uint16_t **row);
+
+/* The row of the shared expert for an own token; null without a shared expert. Tokens of a lane rise.
+ * combine_local.c */
+const uint16_t *epx_combine_shared_row(struct epx_combine_lane *lane, int64_t token);
+
+/* Where the sum of a token goes: its row of x, or scratch that epx_combine_put_row then moves there. combine_local.c */
+uint16_t *epx_combine_output_row(const struct epx_combine_lane *lane, int64_t token);
+void epx_combine_put_row(const struct epx_combine_lane *lane, int64_t token);
 
 #endif

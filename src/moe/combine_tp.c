@@ -50,11 +50,11 @@ static void sum_rows(struct epx_combine_run *run, const struct epx_rows *peer)
     enum epx_row_format format = (enum epx_row_format)plan->request.shape.dtype;
     bool direct = epx_view_rows_direct(expand_x);
     for (int64_t row = 0; row < run->row_count; row++) {
-        const uint16_t *own = plan->row;
+        const uint16_t *own = plan->lanes[0].row;
         if (direct) {
             own = epx_view_row(expand_x, row);
         } else {
-            epx_view_gather_row(expand_x, row, plan->row);
+            epx_view_gather_row(expand_x, row, plan->lanes[0].row);
         }
         uint16_t *dst = (uint16_t *)(void *)(plan->summed + (uint64_t)row * plan->layout.row_pitch_bytes);
         epx_tp_sum_row(format, dst, own, (const uint16_t *)(const void *)epx_rows_at(peer, row),

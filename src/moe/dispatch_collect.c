@@ -80,9 +80,13 @@ enum epx_status epx_dispatch_collect(struct epx_dispatch_run *run)
             return epx_dispatch_protocol_fail(run, rank, "the exchange region");
         }
         EPX_TRY(check_token_count(run, rank, source->token_count));
+        run->all_token_count += source->token_count;
         total_bytes += (uint64_t)(source->token_count * plan->world.topk) * plan->row_bytes;
     }
-    run->streaming = total_bytes > EPX_DISPATCH_STREAMING_BYTES;
+    run->streaming = total_bytes > plan->stream_bytes;
+    /* A smooth row has one reader. */
+    uint64_t source_bytes = plan->smooth ? 0 : (uint64_t)run->all_token_count * plan->row_bytes;
+    run->part_count = 1 + (int64_t)(source_bytes / plan->part_bytes);
     return EPX_OK;
 }
 
@@ -133,6 +137,9 @@ static void count_shared(struct epx_dispatch_run *run)
 int64_t epx_dispatch_row_capacity(const struct epx_dispatch_run *run)
 {
     int64_t rows = epx_min_i64(epx_view_row_count(&run->tensors->expand_x), INT32_MAX);
+    if (epx_view_present(&run->tensors->row_views)) {
+        rows = epx_min_i64(rows, epx_view_row_count(&run->tensors->row_views));
+    }
     if (run->plan->quantized) {
         rows = epx_min_i64(rows, epx_view_row_count(&run->tensors->dynamic_scales));
     }
@@ -145,6 +152,9 @@ int64_t epx_dispatch_row_capacity(const struct epx_dispatch_run *run)
 /* The output that sets the capacity. */
 static const char *smallest_output(const struct epx_dispatch_run *run, int64_t capacity)
 {
+    if (epx_view_present(&run->tensors->row_views) && epx_view_row_count(&run->tensors->row_views) <= capacity) {
+        return "rows";
+    }
     if (epx_view_row_count(&run->tensors->expand_x) <= capacity) {
         return "expandX";
     }

@@ -1,5 +1,6 @@
 #include "moe/dispatch_plan.h"
 
+#include "base/config.h"
 #include "moe/dispatch_validate.h"
 #include "moe/view.h"
 
@@ -7,6 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static enum epx_status read_options(struct epx_dispatch_plan *plan)
+{
+    int64_t stream_kib;
+    int64_t part_kib;
+    EPX_TRY(epx_option_integer(EPX_OPTION_STREAM_KIB, &stream_kib));
+    EPX_TRY(epx_option_integer(EPX_OPTION_PART_KIB, &part_kib));
+    plan->stream_bytes = (uint64_t)stream_kib * 1024;
+    plan->part_bytes = (uint64_t)part_kib * 1024;
+    return EPX_OK;
+}
 
 static enum epx_status lay_out(struct epx_dispatch_plan *plan)
 {
@@ -42,6 +54,34 @@ static enum epx_status alloc_shared(uint64_t bytes, uint8_t **out)
     return EPX_OK;
 }
 
+static bool alloc_lanes(struct epx_dispatch_plan *plan)
+{
+    size_t blocks = (size_t)(plan->world.rank_count * plan->world.local_experts);
+    size_t elems = (size_t)plan->world.hidden_elems;
+    plan->lanes = calloc(plan->team.thread_count, sizeof *plan->lanes);
+    for (uint32_t i = 0; plan->lanes != NULL && i < plan->team.thread_count; i++) {
+        struct epx_dispatch_lane *lane = &plan->lanes[i];
+        lane->next_rows = calloc(blocks, sizeof *lane->next_rows);
+        lane->token_row = calloc(elems, sizeof *lane->token_row);
+        lane->smooth_row = calloc(elems, sizeof *lane->smooth_row);
+        if (lane->next_rows == NULL || lane->token_row == NULL || lane->smooth_row == NULL) {
+            return false;
+        }
+    }
+    return plan->lanes != NULL;
+}
+
+static void free_lanes(struct epx_dispatch_plan *plan)
+{
+    for (uint32_t i = 0; plan->lanes != NULL && i < plan->team.thread_count; i++) {
+        free(plan->lanes[i].next_rows);
+        free(plan->lanes[i].token_row);
+        free(plan->lanes[i].smooth_row);
+    }
+    free(plan->lanes);
+    epx_team_fini(&plan->team);
+}
+
 static bool alloc_scratch(struct epx_dispatch_plan *plan)
 {
     const struct epx_moe_world *world = &plan->world;
@@ -51,13 +91,10 @@ static bool alloc_scratch(struct epx_dispatch_plan *plan)
     plan->block_ends = calloc(blocks, sizeof *plan->block_ends);
     plan->block_starts = calloc(blocks, sizeof *plan->block_starts);
     plan->tp_block_ends = calloc(blocks, sizeof *plan->tp_block_ends);
-    plan->token_row = calloc((size_t)world->hidden_elems, sizeof *plan->token_row);
-    plan->smooth_row = calloc((size_t)world->hidden_elems, sizeof *plan->smooth_row);
     plan->entries = calloc((size_t)world->topk, sizeof *plan->entries);
     plan->server_tokens = calloc(servers + 1, sizeof *plan->server_tokens);
     return plan->sources != NULL && plan->block_ends != NULL && plan->block_starts != NULL &&
-           plan->tp_block_ends != NULL && plan->token_row != NULL && plan->smooth_row != NULL &&
-           plan->entries != NULL && plan->server_tokens != NULL;
+           plan->tp_block_ends != NULL && plan->entries != NULL && plan->server_tokens != NULL && alloc_lanes(plan);
 }
 
 /* Whether peers can read the first `row_count` rows of a view where they are. An address that is not known yet counts
@@ -73,11 +110,17 @@ static bool readable_in_place(const struct epx_view *view, int64_t row_count)
            epx_arena_offset_of(view->data, bytes, &offset);
 }
 
+/* The same for x, whose rows peers may be shown as they are: then they must be aligned as elements are. */
+static bool tokens_readable_in_place(const struct epx_view *x, int64_t token_count)
+{
+    return x->data == NULL || token_count == 0 || (epx_view_rows_direct(x) && readable_in_place(x, token_count));
+}
+
 /* Makes the memory that these tensors need to be shown to peers. */
 static enum epx_status stage_for(struct epx_dispatch_plan *plan, const struct epx_dispatch_tensors *tensors,
                                  int64_t token_count)
 {
-    if (!plan->quantized && plan->plain_rows == NULL && !readable_in_place(&tensors->x, token_count)) {
+    if (!plan->quantized && plan->plain_rows == NULL && !tokens_readable_in_place(&tensors->x, token_count)) {
         EPX_TRY(alloc_shared(plan->layout.plain_bytes, &plan->plain_rows));
     }
     int64_t row_max = epx_view_row_count(&tensors->expand_x);
@@ -100,6 +143,7 @@ static enum epx_status alloc_all(struct epx_dispatch_plan *plan)
     EPX_TRY(alloc_shared(plan->layout.tp_exchange_bytes, &plan->tp_exchange));
     EPX_TRY(alloc_shared(plan->layout.quantized_bytes, &plan->quantized_rows));
     EPX_TRY(stage_for(plan, &plan->request.tensors, plan->request.token_count));
+    EPX_TRY(epx_team_init(&plan->team, plan->world.rank_count));
     if (!alloc_scratch(plan)) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a dispatch plan of %lld ranks, %lld local experts, H %lld",
                         (long long)plan->world.rank_count, (long long)plan->world.local_experts,
@@ -135,7 +179,10 @@ enum epx_status epx_dispatch_plan_create(const struct epx_dispatch_request *requ
     plan->smooth = epx_dispatch_is_smooth(&request->shape, &request->tensors);
     plan->row_bytes = (uint64_t)world.hidden_elems * (plan->quantized ? sizeof(int8_t) : sizeof(uint16_t));
     init_binding(plan);
-    enum epx_status status = lay_out(plan);
+    enum epx_status status = read_options(plan);
+    if (status == EPX_OK) {
+        status = lay_out(plan);
+    }
     if (status == EPX_OK) {
         status = alloc_all(plan);
     }
@@ -169,8 +216,7 @@ void epx_dispatch_plan_destroy(struct epx_dispatch_plan *plan)
     free(plan->block_ends);
     free(plan->block_starts);
     free(plan->tp_block_ends);
-    free(plan->token_row);
-    free(plan->smooth_row);
+    free_lanes(plan);
     free(plan->entries);
     free(plan->server_tokens);
     free(plan);
@@ -210,6 +256,13 @@ enum epx_status epx_dispatch_binding_init(struct epx_dispatch_plan *plan, int64_
                         (long long)plan->request.token_count);
     }
     bind_views(tensors, &bound.tensors);
+    if (epx_view_present(&tensors->row_views)) {
+        if (plan->world.tp) {
+            return epx_fail(EPX_ERR_UNSUPPORTED, "row views are not offered with tpWorldSize 2");
+        }
+        bound.tensors.row_views = tensors->row_views;
+        bound.tensors.expand_x.data = NULL;
+    }
     /* Only what the run touches may not overlap. */
     bound.tensors.x.shape[0] = token_count;
     bound.tensors.expert_ids.shape[0] = token_count;
@@ -239,6 +292,7 @@ enum epx_status epx_dispatch_plan_bind(struct epx_dispatch_plan *plan, const str
 void epx_dispatch_binding_reserve(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding)
 {
     binding->round = epx_round_reserve(plan->request.comm);
+    binding->stage = EPX_MOE_STAGE_TURN;
     if (plan->world.tp) {
         binding->tp_round = epx_round_reserve(plan->request.tp_comm);
     }
@@ -268,7 +322,10 @@ void epx_dispatch_plan_print(const struct epx_dispatch_plan *plan, void *out_fil
     (void)fprintf(out, "  algorithm %s, rows %s, tensor parallel %s\n", world->two_level ? "two-level" : "full mesh",
                   !plan->quantized ? "as they are" : (plan->smooth ? "int8 with scales" : "int8"),
                   world->tp ? "2" : "none");
-    (void)fprintf(out, "  a row has %" PRIu64 " bytes\n", plan->row_bytes);
+    (void)fprintf(out,
+                  "  a row has %" PRIu64 " bytes; written past the caches from %" PRIu64 " bytes in all; read in parts "
+                  "of %" PRIu64 " bytes\n",
+                  plan->row_bytes, plan->stream_bytes, plan->part_bytes);
     (void)fprintf(out,
                   "  exchange region %" PRIu64 " bytes: offsets at %" PRIu64 ", order at %" PRIu64
                   ", occurrence at %" PRIu64 ", ids at %" PRIu64 ", weights at %" PRIu64 "\n",

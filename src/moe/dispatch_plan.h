@@ -12,12 +12,10 @@
 #include "moe/request.h"
 #include "moe/rounds.h"
 #include "moe/shape.h"
+#include "moe/team.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* Results of all ranks together beyond which rows bypass the cache: what does not stay in it anyway. */
-#define EPX_DISPATCH_STREAMING_BYTES (8 << 20)
 
 /* What a rank published, checked. Lives from ENTER to DONE. */
 struct epx_dispatch_source {
@@ -31,6 +29,31 @@ struct epx_dispatch_source {
     struct epx_rows shared_rows;
 };
 
+/* What a thread that moves rows has for itself. */
+struct epx_dispatch_lane {
+    int64_t *next_rows;  /* [rank_count * local_experts]: of each block, the row of expand_x that the lane moves next */
+    uint16_t *token_row; /* [hidden_elems] */
+    float *smooth_row;   /* [hidden_elems] */
+};
+
+/* The run that has its turn. */
+struct epx_dispatch_run {
+    struct epx_dispatch_plan *plan;
+    const struct epx_dispatch_tensors *tensors;
+    int64_t token_count;
+    const struct epx_kernel_table *kernels;
+    struct epx_rounds rounds;
+    uint64_t start_ns;
+    bool streaming;
+    int64_t all_token_count; /* of all ranks */
+    int64_t part_count;      /* parts in which the sources are read, equal on all ranks */
+    int64_t parts_begun;
+    bool weights;       /* two-level with expertScales: expand_scales is written where it is given */
+    int64_t row_count;  /* own valid rows, without the tensor-parallel peer's */
+    int64_t peer_count; /* the peer's */
+    struct epx_operation_stats stats;
+};
+
 struct epx_dispatch_plan {
     struct epx_dispatch_request request;
     struct epx_moe_world world;
@@ -38,6 +61,9 @@ struct epx_dispatch_plan {
     bool quantized;
     bool smooth;
     uint64_t row_bytes; /* of a dispatched row */
+    uint64_t
+        stream_bytes; /* results of all ranks together beyond which rows bypass the cache: what does not stay in it */
+    uint64_t part_bytes; /* token rows that all receivers read before they go on: what stays in a shared cache */
 
     /* In the own arena; null when the layout has no bytes for it. */
     uint8_t *exchange;
@@ -52,26 +78,13 @@ struct epx_dispatch_plan {
     int64_t *block_ends;                 /* [rank_count * local_experts]: running totals */
     int32_t *block_starts;               /* same: where the block starts in the source's `sorted` */
     int64_t *tp_block_ends;              /* same, of the tensor-parallel peer */
-    uint16_t *token_row;                 /* [hidden_elems] */
-    float *smooth_row;                   /* [hidden_elems] */
     int64_t *entries;                    /* [topk], two-level */
     int32_t *server_tokens;              /* [servers], two-level */
+    struct epx_team team;
+    struct epx_dispatch_lane *lanes; /* [team.thread_count] */
 
     struct epx_dispatch_binding binding; /* of the plan's own bind, reserve and run */
-};
-
-/* One run. Caller's memory. */
-struct epx_dispatch_run {
-    struct epx_dispatch_plan *plan;
-    const struct epx_dispatch_tensors *tensors;
-    int64_t token_count;
-    const struct epx_kernel_table *kernels;
-    struct epx_rounds rounds;
-    bool streaming;
-    bool weights;       /* two-level with expertScales: expand_scales is written where it is given */
-    int64_t row_count;  /* own valid rows, without the tensor-parallel peer's */
-    int64_t peer_count; /* the peer's */
-    struct epx_operation_stats stats;
+    struct epx_dispatch_run run;
 };
 
 /* Routes, makes rows readable, fills the exchange region; fails the round. dispatch_publish.c */
@@ -85,6 +98,9 @@ EPX_NODISCARD enum epx_status epx_dispatch_count(struct epx_dispatch_run *run);
 
 /* Moves rows and scales. dispatch_local.c */
 EPX_NODISCARD enum epx_status epx_dispatch_move_rows(struct epx_dispatch_run *run);
+
+/* The same for row views: writes addresses and scales. dispatch_views.c */
+EPX_NODISCARD enum epx_status epx_dispatch_view_rows(struct epx_dispatch_run *run);
 
 /* Exchange with the tensor-parallel peer. dispatch_tp.c */
 EPX_NODISCARD enum epx_status epx_dispatch_exchange_tp(struct epx_dispatch_run *run);

@@ -62,24 +62,25 @@ static void publish_weights(struct epx_dispatch_run *run, struct epx_exchange_he
 }
 
 /* Row of x as dense memory. */
-static const uint16_t *token_row(struct epx_dispatch_run *run, int64_t token)
+static const uint16_t *token_row(const struct epx_dispatch_run *run, const struct epx_dispatch_lane *lane,
+                                 int64_t token)
 {
     const struct epx_view *x = &run->tensors->x;
     if (epx_view_rows_direct(x)) {
         return epx_view_row(x, token);
     }
-    epx_view_gather_row(x, token, run->plan->token_row);
-    return run->plan->token_row;
+    epx_view_gather_row(x, token, lane->token_row);
+    return lane->token_row;
 }
 
-static const float *smooth_row(struct epx_dispatch_run *run, int64_t row)
+static const float *smooth_row(const struct epx_dispatch_run *run, const struct epx_dispatch_lane *lane, int64_t row)
 {
     const struct epx_view *scales = &run->tensors->smooth_scales;
     if (epx_view_rows_direct(scales)) {
         return epx_view_row(scales, row);
     }
-    epx_view_gather_row(scales, row, run->plan->smooth_row);
-    return run->plan->smooth_row;
+    epx_view_gather_row(scales, row, lane->smooth_row);
+    return lane->smooth_row;
 }
 
 /* A set of quantised rows in the own arena. */
@@ -88,33 +89,65 @@ struct row_target {
     float *scales;
 };
 
-static void quantize(struct epx_dispatch_run *run, const struct row_target *target, int64_t place, int64_t token,
-                     const float *smooth)
+/* How the rows of a run are quantised by its threads. */
+struct quantization {
+    const struct epx_dispatch_run *run;
+    struct row_target rows;
+    struct row_target shared_rows; /* with smooth scales and a shared expert */
+    bool has_shared_rows;
+};
+
+static void quantize(const struct epx_dispatch_run *run, const struct row_target *target, int64_t place,
+                     const uint16_t *row, const float *smooth)
 {
     const struct epx_dispatch_plan *plan = run->plan;
     int8_t *dst = target->rows + (uint64_t)place * plan->layout.row_pitch_bytes;
-    size_t elems = (size_t)plan->world.hidden_elems;
     target->scales[place] =
-        run->kernels->quantize_row[plan->request.shape.dtype](dst, token_row(run, token), smooth, elems);
-    run->stats.bytes_read += (int64_t)(elems * sizeof(uint16_t));
-    run->stats.bytes_written += (int64_t)(elems + sizeof(float));
+        run->kernels->quantize_row[plan->request.shape.dtype](dst, row, smooth, (size_t)plan->world.hidden_elems);
 }
 
-/* One row a copy, since each expert scales in its own way. */
-static void quantize_copies(struct epx_dispatch_run *run, const struct row_target *target)
+/* Places [first, end) of one row a copy, since each expert scales in its own way. */
+static void quantize_copies(const struct quantization *work, const struct epx_dispatch_lane *lane, int64_t first,
+                            int64_t end)
 {
+    const struct epx_dispatch_run *run = work->run;
     const struct epx_dispatch_plan *plan = run->plan;
     const struct epx_routing routing = own_routing(plan);
     int64_t first_scale_row = plan->world.shared_count > 0 ? 1 : 0;
     for (int64_t expert = 0; expert < plan->world.expert_count; expert++) {
-        if (routing.offsets[expert] == routing.offsets[expert + 1]) {
+        int64_t place = routing.offsets[expert] > first ? routing.offsets[expert] : first;
+        int64_t stop = routing.offsets[expert + 1] < end ? routing.offsets[expert + 1] : end;
+        if (place >= stop) {
             continue;
         }
-        const float *smooth = smooth_row(run, expert + first_scale_row);
-        for (int64_t place = routing.offsets[expert]; place < routing.offsets[expert + 1]; place++) {
-            quantize(run, target, place, routing.sorted[place] / plan->world.topk, smooth);
+        const float *smooth = smooth_row(run, lane, expert + first_scale_row);
+        for (; place < stop; place++) {
+            quantize(run, &work->rows, place, token_row(run, lane, routing.sorted[place] / plan->world.topk), smooth);
         }
     }
+}
+
+static enum epx_status quantize_lane(void *context, uint32_t lane_index, uint32_t lane_count)
+{
+    const struct quantization *work = context;
+    const struct epx_dispatch_run *run = work->run;
+    const struct epx_dispatch_lane *lane = &run->plan->lanes[lane_index];
+    int64_t first = epx_team_share(run->token_count, lane_index, lane_count);
+    int64_t end = epx_team_share(run->token_count, lane_index + 1, lane_count);
+    if (!run->plan->smooth) {
+        for (int64_t token = first; token < end; token++) {
+            quantize(run, &work->rows, token, token_row(run, lane, token), NULL);
+        }
+        return EPX_OK;
+    }
+    int64_t copies = run->token_count * run->plan->world.topk;
+    quantize_copies(work, lane, epx_team_share(copies, lane_index, lane_count),
+                    epx_team_share(copies, lane_index + 1, lane_count));
+    const float *smooth = work->has_shared_rows && first < end ? smooth_row(run, lane, 0) : NULL;
+    for (int64_t token = first; smooth != NULL && token < end; token++) {
+        quantize(run, &work->shared_rows, token, token_row(run, lane, token), smooth);
+    }
+    return EPX_OK;
 }
 
 static struct epx_published_rows published(const struct epx_dispatch_plan *plan, uint64_t rows_at, uint64_t scales_at,
@@ -131,38 +164,41 @@ static struct epx_published_rows published(const struct epx_dispatch_plan *plan,
     return rows;
 }
 
-static void publish_quantized(struct epx_dispatch_run *run, struct epx_exchange_header *header)
+static enum epx_status publish_quantized(struct epx_dispatch_run *run, struct epx_exchange_header *header)
 {
-    const struct epx_dispatch_plan *plan = run->plan;
+    struct epx_dispatch_plan *plan = run->plan;
     const struct epx_dispatch_layout *layout = &plan->layout;
-    struct row_target target = {(int8_t *)(plan->quantized_rows + layout->rows_at),
-                                (float *)(void *)(plan->quantized_rows + layout->scales_at)};
-    if (!plan->smooth) {
-        for (int64_t token = 0; token < run->token_count; token++) {
-            quantize(run, &target, token, token, NULL);
-        }
-        header->rows = published(plan, layout->rows_at, layout->scales_at, run->token_count);
-        header->shared_rows = header->rows;
-        return;
-    }
-    quantize_copies(run, &target);
-    header->rows = published(plan, layout->rows_at, layout->scales_at, run->token_count * plan->world.topk);
-    if (layout->shared_row_count > 0) {
-        struct row_target shared = {(int8_t *)(plan->quantized_rows + layout->shared_rows_at),
-                                    (float *)(void *)(plan->quantized_rows + layout->shared_scales_at)};
-        const float *smooth = smooth_row(run, 0);
-        for (int64_t token = 0; token < run->token_count; token++) {
-            quantize(run, &shared, token, token, smooth);
-        }
+    int64_t row_count = plan->smooth ? run->token_count * plan->world.topk : run->token_count;
+    struct quantization work = {
+        .run = run,
+        .rows = {(int8_t *)(plan->quantized_rows + layout->rows_at),
+                 (float *)(void *)(plan->quantized_rows + layout->scales_at)},
+        .has_shared_rows = plan->smooth && layout->shared_row_count > 0,
+    };
+    header->rows = published(plan, layout->rows_at, layout->scales_at, row_count);
+    header->shared_rows = header->rows;
+    if (work.has_shared_rows) {
+        work.shared_rows.rows = (int8_t *)(plan->quantized_rows + layout->shared_rows_at);
+        work.shared_rows.scales = (float *)(void *)(plan->quantized_rows + layout->shared_scales_at);
         header->shared_rows = published(plan, layout->shared_rows_at, layout->shared_scales_at, run->token_count);
+        row_count += run->token_count;
     }
+    const struct epx_team_task task = {.run = quantize_lane, .context = &work};
+    uint64_t bytes = (uint64_t)row_count * (uint64_t)plan->world.hidden_elems * sizeof(uint16_t);
+    enum epx_status status = epx_team_run(&plan->team, epx_team_lanes(&plan->team, bytes), &task);
+    if (status != EPX_OK) {
+        return epx_rounds_fail(&run->rounds, status, "%s", epx_error_text());
+    }
+    run->stats.bytes_read += (int64_t)bytes;
+    run->stats.bytes_written += row_count * (int64_t)(plan->row_bytes + sizeof(float));
+    return EPX_OK;
 }
 
 static bool publish_in_place(struct epx_dispatch_run *run, struct epx_published_rows *rows)
 {
     const struct epx_view *x = &run->tensors->x;
     uint64_t bytes;
-    if (!epx_view_rows_dense(x) || !epx_view_rows_extent_bytes(x, run->token_count, &bytes) ||
+    if (!epx_view_rows_direct(x) || !epx_view_rows_extent_bytes(x, run->token_count, &bytes) ||
         !epx_arena_offset_of(x->data, bytes, &rows->offset)) {
         return false;
     }
@@ -214,7 +250,7 @@ enum epx_status epx_dispatch_publish(struct epx_dispatch_run *run, struct epx_pu
         publish_weights(run, &header);
     }
     if (plan->quantized) {
-        publish_quantized(run, &header);
+        EPX_TRY(publish_quantized(run, &header));
     } else {
         EPX_TRY(publish_plain(run, &header));
     }

@@ -71,7 +71,11 @@ static void add_outputs(struct epx_tensor_rules *rules, const struct epx_moe_sha
                                              .row_is = "A",
                                              .column_is = "H",
                                              .output = true};
-    epx_tensor_rule_add(rules, &expand_x);
+    if (epx_view_present(&tensors->row_views)) {
+        add_output(rules, "rows", &tensors->row_views, EPX_DTYPE_INT64, 0, "A");
+    } else {
+        epx_tensor_rule_add(rules, &expand_x);
+    }
     if (quantized) {
         /* Rows are counted against the smaller of expandX and dynamicScales when they are known. */
         add_output(rules, "dynamicScales", &tensors->dynamic_scales, EPX_DTYPE_FP32, 0, "A");

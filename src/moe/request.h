@@ -81,6 +81,9 @@ struct epx_dispatch_tensors {
         ep_recv_counts; /* out (>= W * local experts * max(tp, 1),) int32; two-level: tail where there is room */
     struct epx_view tp_recv_counts; /* out (>= 2,) int32 with tp_rank_count 2 */
     struct epx_view expand_scales;  /* optional out (>= A,) fp32: written by the two-level algorithm */
+    /* Row views: out (>= A,) addresses of the received rows, as int64, in the place of expand_x, whose shape still
+     * counts. Present in what a binding is given, and only there; not with tensor parallelism. */
+    struct epx_view row_views;
 };
 
 struct epx_dispatch_request {
@@ -162,12 +165,19 @@ EPX_NODISCARD enum epx_status epx_combine_run(struct epx_combine_plan *plan, str
  * What one run works on, for callers that keep several runs of a plan in flight: each has a binding of its own.
  * Caller's memory. Runs of one plan take turns, in the order of their reserved rounds.
  */
+enum epx_moe_stage {
+    EPX_MOE_STAGE_TURN,  /* waits for its turn among the rounds of the communicator */
+    EPX_MOE_STAGE_ENTER, /* waits for the others to enter */
+    EPX_MOE_STAGE_DONE,  /* waits for the others to be done */
+    EPX_MOE_STAGE_OVER,
+};
 struct epx_dispatch_binding {
     int64_t token_count;                 /* 0 .. the planned one; the rows of (BS, ...) tensors that count */
     struct epx_dispatch_tensors tensors; /* shapes and strides of the plan */
     bool bound;                          /* every required tensor has an address */
     uint64_t round;
     uint64_t tp_round;
+    enum epx_moe_stage stage; /* where its run is */
 };
 struct epx_combine_binding {
     int64_t token_count;
@@ -175,6 +185,8 @@ struct epx_combine_binding {
     bool bound;
     uint64_t round;
     uint64_t tp_round;
+    uint64_t views_round;     /* of the dispatch whose row views end with this run, equal on all ranks; 0: none */
+    enum epx_moe_stage stage; /* where its run is */
 };
 
 /* As bind, but fills `binding` instead of the plan; may allocate staging memory: EPX_ERR_NO_MEMORY. Also while runs of
@@ -191,11 +203,31 @@ EPX_NODISCARD enum epx_status epx_combine_binding_init(struct epx_combine_plan *
 void epx_dispatch_binding_reserve(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding);
 void epx_combine_binding_reserve(struct epx_combine_plan *plan, struct epx_combine_binding *binding);
 EPX_NODISCARD enum epx_status epx_dispatch_binding_run(struct epx_dispatch_plan *plan,
-                                                       const struct epx_dispatch_binding *binding,
+                                                       struct epx_dispatch_binding *binding,
                                                        struct epx_operation_stats *stats);
 EPX_NODISCARD enum epx_status epx_combine_binding_run(struct epx_combine_plan *plan,
-                                                      const struct epx_combine_binding *binding,
+                                                      struct epx_combine_binding *binding,
                                                       struct epx_operation_stats *stats);
+
+/*
+ * The same for callers that must be back in time: true: the run has ended with *status, and its text is the calling
+ * thread's. False: until_ns (epx_clock_ns; EPX_NEVER: never) has passed first; to be called again with the same binding
+ * at the same address, by any thread, one at a time, until it has ended. With tensor parallelism, and while rows move,
+ * until_ns does not count.
+ */
+EPX_NODISCARD bool epx_dispatch_binding_advance(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding,
+                                                uint64_t until_ns, struct epx_operation_stats *stats,
+                                                enum epx_status *status);
+EPX_NODISCARD bool epx_combine_binding_advance(struct epx_combine_plan *plan, struct epx_combine_binding *binding,
+                                               uint64_t until_ns, struct epx_operation_stats *stats,
+                                               enum epx_status *status);
+
+/*
+ * Ends the row views of the dispatch `views_round` in the reserved round `round` of its communicator. Collective:
+ * returns when every rank has come, and so looks at no row any more. Thread: any one.
+ */
+EPX_NODISCARD enum epx_status epx_dispatch_views_release(const struct epx_dispatch_plan *plan, uint64_t views_round,
+                                                         uint64_t round);
 
 /* The plan for people: sizes, regions, algorithm, on a FILE. */
 void epx_dispatch_plan_print(const struct epx_dispatch_plan *plan, void *out_file);

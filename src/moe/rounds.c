@@ -1,6 +1,10 @@
 #include "moe/rounds.h"
 
+#include "base/clock.h"
+#include "base/sanitizer.h"
+
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 static struct epx_round *round_of(struct epx_rounds *rounds, enum epx_moe_group group)
@@ -31,11 +35,39 @@ static enum epx_status spread(struct epx_rounds *rounds, enum epx_moe_group grou
     return status;
 }
 
-enum epx_status epx_rounds_begin(struct epx_rounds *rounds, const struct epx_rounds_place *place)
+/*
+ * What was read of peers counts only if no group had failed by then: a rank whose round has failed may free its memory,
+ * and then it may hold anything. To be asked before anything that was read of one group is acted on in the other; a
+ * group itself looks at its word at every step.
+ */
+static enum epx_status check_unfailed(struct epx_rounds *rounds)
+{
+#if !EPX_THREAD_SANITIZER                      /* it knows no fences */
+    atomic_thread_fence(memory_order_acquire); /* the reads come before the look at the words */
+#endif
+    for (int i = 0; i < 2; i++) {
+        enum epx_moe_group group = i == 0 ? EPX_MOE_GROUP_EP : EPX_MOE_GROUP_TP;
+        struct epx_round *round = round_of(rounds, group);
+        bool is_open = i == 0 ? rounds->ep_open : rounds->tp_open;
+        if (is_open && epx_comm_failure(round->comm) != EPX_OK) {
+            /* The first cause stands, whatever is given here. */
+            return spread(rounds, group, epx_round_fail(round, EPX_ERR_INTERNAL, "the group has failed"));
+        }
+    }
+    return EPX_OK;
+}
+
+enum epx_status epx_rounds_begin(struct epx_rounds *rounds, const struct epx_rounds_place *place, uint64_t until_ns,
+                                 bool *pending)
 {
     rounds->has_tp = place->tp_comm != NULL;
     rounds->tp_open = false;
-    enum epx_status status = epx_round_begin(&rounds->ep, place->comm, place->round, place->operation);
+    rounds->ep_open = false;
+    enum epx_status status = epx_round_begin_until(&rounds->ep, place->comm, place->round, place->operation,
+                                                   rounds->has_tp ? EPX_NEVER : until_ns, pending);
+    if (*pending) {
+        return EPX_OK;
+    }
     rounds->ep_open = status == EPX_OK;
     if (!rounds->has_tp) {
         return status;
@@ -57,8 +89,33 @@ enum epx_status epx_rounds_enter(struct epx_rounds *rounds, enum epx_moe_group g
 {
     uint32_t field_count;
     const struct epx_agreement_field *fields = epx_moe_agreement_fields(&field_count);
+    EPX_TRY(check_unfailed(rounds));
     enum epx_status status = epx_round_enter(round_of(rounds, group), agreement, fields, field_count, publication);
     return status == EPX_OK ? EPX_OK : spread(rounds, group, status);
+}
+
+enum epx_status epx_rounds_arrive(struct epx_rounds *rounds, const struct epx_agreement *agreement,
+                                  const struct epx_publication *publication)
+{
+    enum epx_status status = epx_round_publish(&rounds->ep, agreement, publication);
+    if (status == EPX_OK) {
+        status = epx_round_arrive(&rounds->ep, EPX_PHASE_ENTER);
+    }
+    return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
+}
+
+enum epx_status epx_rounds_await_enter(struct epx_rounds *rounds, uint64_t until_ns, bool *pending)
+{
+    uint32_t field_count;
+    const struct epx_agreement_field *fields = epx_moe_agreement_fields(&field_count);
+    enum epx_status status = epx_round_await(&rounds->ep, until_ns, pending);
+    if (*pending) {
+        return EPX_OK;
+    }
+    if (status == EPX_OK) {
+        status = epx_round_agree(&rounds->ep, fields, field_count);
+    }
+    return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
 }
 
 enum epx_status epx_rounds_peer(struct epx_rounds *rounds, enum epx_moe_group group, uint32_t rank,
@@ -68,6 +125,16 @@ enum epx_status epx_rounds_peer(struct epx_rounds *rounds, enum epx_moe_group gr
     return status == EPX_OK ? EPX_OK : spread(rounds, group, status);
 }
 
+void epx_rounds_pace(struct epx_rounds *rounds)
+{
+    epx_round_pace(&rounds->ep);
+}
+
+void epx_rounds_skip(struct epx_rounds *rounds, int64_t parts)
+{
+    epx_round_skip(&rounds->ep, (uint64_t)parts);
+}
+
 enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status status, const char *format, ...)
 {
     char text[EPX_ERROR_TEXT_BYTES];
@@ -75,6 +142,7 @@ enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status statu
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    EPX_TRY(check_unfailed(rounds));
     if (rounds->tp_open) {
         rounds->tp_open = false;
         status = epx_round_fail(&rounds->tp, status, "%s", text);
@@ -84,21 +152,28 @@ enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status statu
     return epx_round_fail(&rounds->ep, status, "%s", text);
 }
 
-static enum epx_status done(struct epx_rounds *rounds, enum epx_moe_group group)
-{
-    enum epx_status status = epx_round_step(round_of(rounds, group), EPX_PHASE_DONE);
-    return status == EPX_OK ? EPX_OK : spread(rounds, group, status);
-}
-
-enum epx_status epx_rounds_finish(struct epx_rounds *rounds)
+enum epx_status epx_rounds_arrive_done(struct epx_rounds *rounds)
 {
     if (rounds->has_tp) {
-        EPX_TRY(done(rounds, EPX_MOE_GROUP_TP));
+        enum epx_status status = epx_round_step(&rounds->tp, EPX_PHASE_DONE);
+        if (status != EPX_OK) {
+            return spread(rounds, EPX_MOE_GROUP_TP, status);
+        }
         rounds->tp_open = false;
         epx_round_end(&rounds->tp);
     }
-    EPX_TRY(done(rounds, EPX_MOE_GROUP_EP));
+    enum epx_status status = epx_round_arrive(&rounds->ep, EPX_PHASE_DONE);
+    return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
+}
+
+enum epx_status epx_rounds_await_done(struct epx_rounds *rounds, uint64_t until_ns, bool *pending)
+{
+    enum epx_status status = epx_round_await(&rounds->ep, until_ns, pending);
+    return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
+}
+
+void epx_rounds_end(struct epx_rounds *rounds)
+{
     rounds->ep_open = false;
     epx_round_end(&rounds->ep);
-    return EPX_OK;
 }

@@ -30,7 +30,18 @@ struct epx_rounds_place {
     enum epx_operation operation;
 };
 
-EPX_NODISCARD enum epx_status epx_rounds_begin(struct epx_rounds *rounds, const struct epx_rounds_place *place);
+/*
+ * Functions with `until_ns` return with *pending when that time passes first; then nothing has changed, and the same
+ * call is to be made again, by any thread. Only waits for the expert-parallel group end so: in the pair every wait is
+ * for as long as it takes.
+ */
+EPX_NODISCARD enum epx_status epx_rounds_begin(struct epx_rounds *rounds, const struct epx_rounds_place *place,
+                                               uint64_t until_ns, bool *pending);
+
+/* Publishes and arrives at ENTER of the expert-parallel group; the wait for it and the comparison of arguments. */
+EPX_NODISCARD enum epx_status epx_rounds_arrive(struct epx_rounds *rounds, const struct epx_agreement *agreement,
+                                                const struct epx_publication *publication);
+EPX_NODISCARD enum epx_status epx_rounds_await_enter(struct epx_rounds *rounds, uint64_t until_ns, bool *pending);
 
 /* epx_round_enter and epx_round_peer of one group's round. */
 EPX_NODISCARD enum epx_status epx_rounds_enter(struct epx_rounds *rounds, enum epx_moe_group group,
@@ -39,14 +50,21 @@ EPX_NODISCARD enum epx_status epx_rounds_enter(struct epx_rounds *rounds, enum e
 EPX_NODISCARD enum epx_status epx_rounds_peer(struct epx_rounds *rounds, enum epx_moe_group group, uint32_t rank,
                                               const void **exchange, uint64_t *bytes);
 
+/* epx_round_pace and epx_round_skip of the expert-parallel group's round. */
+void epx_rounds_pace(struct epx_rounds *rounds);
+void epx_rounds_skip(struct epx_rounds *rounds, int64_t parts);
+
 EPX_NODISCARD enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status status, const char *format,
                                               ...) EPX_PRINTF(3, 4);
 
 /*
- * The last step, DONE, of both rounds, and their end. Everything that can fail on this rank lies before. The pair comes
+ * The last step, DONE, of both rounds, and its end. Everything that can fail on this rank lies before. The pair comes
  * first: a rank whose group has failed does not arrive there, so its peer does not arrive at DONE of the other group,
  * and that group fails too.
  */
-EPX_NODISCARD enum epx_status epx_rounds_finish(struct epx_rounds *rounds);
+EPX_NODISCARD enum epx_status epx_rounds_arrive_done(struct epx_rounds *rounds);
+EPX_NODISCARD enum epx_status epx_rounds_await_done(struct epx_rounds *rounds, uint64_t until_ns, bool *pending);
+/* After DONE: the next operation may begin. */
+void epx_rounds_end(struct epx_rounds *rounds);
 
 #endif

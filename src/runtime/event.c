@@ -8,7 +8,8 @@
 
 /*
  * Each record of an event is an object of its own, since a wait means the record that was the latest when the wait was
- * queued. Everybody who waits sleeps on the event's word `changes`, looks at it first and at the record then.
+ * queued. A thread that waits does so as one that waits for the record's stream. A queued wait sleeps on the event's
+ * word `changes`, looks at it first and at the record then.
  */
 struct epx_event {
     _Atomic uint32_t changes; /* rises after a record happened or the event was destroyed */
@@ -21,6 +22,8 @@ struct epx_event {
 
 struct record {
     struct epx_event *event;
+    struct epx_stream *stream;
+    uint64_t place; /* of the record on its stream; set before the record is the latest */
     _Atomic uint32_t holders;
     _Atomic bool happened;
 };
@@ -42,6 +45,7 @@ static void announce_change(struct epx_event *event)
 static void record_release(struct record *record)
 {
     if (record && atomic_fetch_sub_explicit(&record->holders, 1, memory_order_acq_rel) == 1) {
+        epx_stream_release(record->stream);
         event_release(record->event);
         free(record);
     }
@@ -90,13 +94,15 @@ static bool record_wait(struct record *record, uint64_t deadline_ns)
     }
 }
 
-static enum epx_status run_record(void *context)
+static bool run_record(void *context, uint64_t until_ns, enum epx_status *status)
 {
     struct record *record = context;
+    (void)until_ns;
     atomic_store_explicit(&record->event->time_ns, epx_clock_ns(), memory_order_release);
     atomic_store_explicit(&record->happened, true, memory_order_release);
     announce_change(record->event);
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 /* A record that was dropped must not hold anybody. */
@@ -110,10 +116,16 @@ static void release_record(void *context)
     record_release(record);
 }
 
-static enum epx_status run_wait(void *context)
+/* The thread that runs this cannot run the other stream's work as well: that may take longer than the wait. */
+static bool run_wait(void *context, uint64_t until_ns, enum epx_status *status)
 {
-    (void)record_wait(context, EPX_NEVER);
-    return EPX_OK;
+    struct record *record = context;
+    *status = EPX_OK;
+    if (record_over(record)) {
+        return true;
+    }
+    epx_stream_hurry(record->stream);
+    return record_wait(record, until_ns);
 }
 
 static void release_wait(void *context)
@@ -151,13 +163,17 @@ enum epx_status epx_event_record(struct epx_event *event, struct epx_stream *str
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory to record an event");
     }
     record->event = event;
+    record->stream = stream;
     atomic_init(&record->holders, 2); /* the queued task and event->latest */
     atomic_fetch_add_explicit(&event->holders, 1, memory_order_relaxed);
-    const struct epx_task task = {.run = run_record, .release = release_record, .context = record};
-    enum epx_status status = epx_stream_submit(stream, &task);
+    epx_stream_hold(stream);
+    const struct epx_task task = {
+        .run = run_record, .release = release_record, .context = record, .waiter_may_run = true};
+    enum epx_status status = epx_stream_submit_at(stream, &task, &record->place);
     if (status != EPX_OK) {
-        free(record);
+        epx_stream_release(stream);
         event_release(event);
+        free(record);
         return status;
     }
     set_latest(event, record);
@@ -170,7 +186,7 @@ enum epx_status epx_stream_wait_event(struct epx_stream *stream, struct epx_even
     if (!record) {
         return EPX_OK;
     }
-    const struct epx_task task = {.run = run_wait, .release = release_wait, .context = record};
+    const struct epx_task task = {.run = run_wait, .release = release_wait, .context = record, .waiter_may_run = true};
     enum epx_status status = epx_stream_submit(stream, &task);
     if (status != EPX_OK) {
         record_release(record);
@@ -185,7 +201,7 @@ enum epx_status epx_event_synchronize(struct epx_event *event, int64_t timeout_m
     if (!record) {
         return EPX_OK;
     }
-    bool over = record_wait(record, deadline_ns);
+    bool over = record_over(record) || epx_stream_wait_place(record->stream, record->place, deadline_ns);
     record_release(record);
     if (!over) {
         return epx_fail(EPX_ERR_TIMEOUT, "the event did not happen within %lld ms", (long long)timeout_ms);

@@ -232,10 +232,20 @@ static bool names_id(const char *message, const struct ref_error *error)
     return message != NULL && strstr(message, place) != NULL;
 }
 
+/* Waits so short that operations which have begun go from this thread to the stream's worker and back. */
+static aclError synchronize_in_pieces(aclrtStream stream)
+{
+    aclError code = ACL_ERROR_RT_STREAM_SYNC_TIMEOUT;
+    for (int32_t ms = 0; ms < WAIT_MS_MAX && code == ACL_ERROR_RT_STREAM_SYNC_TIMEOUT; ms++) {
+        code = epx_cann_aclrtSynchronizeStreamWithTimeout(stream, 1);
+    }
+    return code;
+}
+
 static bool synchronize(struct property_cann_run *run, aclrtStream stream, const struct ref_error *error)
 {
-    const aclError code = run->plan.with_timeout ? epx_cann_aclrtSynchronizeStreamWithTimeout(stream, WAIT_MS_MAX)
-                                                 : epx_cann_aclrtSynchronizeStream(stream);
+    const aclError code =
+        run->plan.with_timeout ? synchronize_in_pieces(stream) : epx_cann_aclrtSynchronizeStream(stream);
     const char *message = code == ACL_SUCCESS ? NULL : epx_cann_aclGetRecentErrMsg();
     if (code != code_of(error)) {
         return property_report_set(run->place->report, "synchronisation gave %d, must be %d: %s", (int)code,

@@ -338,14 +338,16 @@ struct hold {
     enum epx_status result;
 };
 
-static enum epx_status run_hold(void *context)
+static bool run_hold(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     struct hold *hold = context;
     atomic_store(&hold->entered, true);
     while (!atomic_load(&hold->open)) {
         usleep(200);
     }
-    return hold->result == EPX_OK ? EPX_OK : epx_fail(hold->result, "rank 2 and rank 5 disagree");
+    *status = hold->result == EPX_OK ? EPX_OK : epx_fail(hold->result, "rank 2 and rank 5 disagree");
+    return true;
 }
 
 static void blame_hold(void *context, char *text, uint64_t text_bytes)

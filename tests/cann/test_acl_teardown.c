@@ -191,14 +191,16 @@ static void threads__destroy_the_same_handles(void **state)
     assert_int_equal(epx_cann_aclrtResetDevice(0), 0);
 }
 
-static enum epx_status run_for_ever(void *context)
+static bool run_for_ever(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     atomic_bool *entered = context;
     atomic_store(entered, true);
     while (atomic_load(entered)) {
         pause();
     }
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 /* In a child: its exit status. */

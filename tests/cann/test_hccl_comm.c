@@ -381,10 +381,12 @@ static void reserve_and_fork(void *context)
     }
 }
 
-static enum epx_status run_nothing(void *context)
+static bool run_nothing(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     (void)context;
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 static void finish_nothing(void *context)

@@ -47,6 +47,9 @@ right()
     right 4 $small --quant int8 --smooth --dtype fp16
     right 4 $small --return-quant int8
     right 4 $small --exchange two-level
+    right 4 $small --views
+    right 4 $small --views --quant int8 --smooth --shared-ranks 1 --experts 9
+    right 4 $small --views --quant int8 --exchange two-level --dtype fp16
     right 4 $small --exchange two-level --quant int8 --return-quant int8
     right 4 $small --shared-ranks 2 --experts 6
     right 4 $small --shared-ranks 1 --experts 9 --quant int8 --smooth --seed 7 --plan
@@ -55,6 +58,10 @@ right()
 }
 run 60 "$demo" --servers 1 --ranks 2 --experts 4 --hidden 16 --ffn 4 --topk 2 --rounds 1 --plan
 expect_text out "dispatch plan of rank 0" "epx-demo --plan"
+# shellcheck disable=SC2086
+run 60 "$demo" $small --views
+expect_text out "as views " "epx-demo --views"
+expect_text out "with row views:" "epx-demo --views"
 run 60 "$demo" --tokens 0 --servers 1 --ranks 2 --experts 2 --topk 1 --hidden 8 --ffn 2 --rounds 2
 expect_status 0 "epx-demo --tokens 0"
 run 10 "$demo" --help

@@ -24,6 +24,7 @@ struct fixture {
     unsigned cases;
     FILE *sink;
     unsigned successes; /* of operations: not everything may be refused */
+    unsigned views_shown;
     struct epx_communicator *comm;
     struct epx_plan *plan;
     uint8_t *window; /* random tensors lie in here: in the arena, or not */
@@ -382,6 +383,10 @@ static void fuzz_handles(void)
     assert_int_not_equal(epx_combine(plan, &combine), EPX_OK);
     assert_int_not_equal(epx_dispatch_start(plan, &dispatch, &started), EPX_OK);
     assert_int_not_equal(epx_combine_start(plan, &combine, &started), EPX_OK);
+    struct epx_dispatch_views_args views = EPX_DISPATCH_VIEWS_ARGS_INIT;
+    assert_int_not_equal(epx_dispatch_views(plan, &views), EPX_OK);
+    assert_int_not_equal(epx_dispatch_views_start(plan, &views, &started), EPX_OK);
+    assert_int_not_equal(epx_views_release(plan), EPX_OK);
     assert_int_not_equal(epx_wait(&request, odd_number()), EPX_OK);
     assert_true(made == NULL && started == NULL);
 }
@@ -518,19 +523,16 @@ static bool meet(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
 }
 
 /* Whether what the operation writes meets anything else that it touches. */
-static bool dispatch_overlaps(const struct epx_dispatch_args *args)
+static bool dispatch_overlaps(const struct epx_dispatch_args *args, size_t rows_bytes)
 {
     size_t tokens = (size_t)args->token_count;
     const struct {
         const void *at;
         size_t bytes;
         bool written;
-    } parts[] = {{args->x, tokens * HIDDEN * 2, false},
-                 {args->expert_ids, tokens * TOPK * 4, false},
-                 {args->expand_x, (size_t)ROWS * HIDDEN * 2, true},
-                 {args->expand_idx, tokens * TOPK * 4, true},
-                 {args->expert_token_nums, EXPERTS * 8, true},
-                 {args->ep_recv_counts, EXPERTS * 4, true}};
+    } parts[] = {{args->x, tokens * HIDDEN * 2, false},        {args->expert_ids, tokens * TOPK * 4, false},
+                 {args->expand_x, rows_bytes, true},           {args->expand_idx, tokens * TOPK * 4, true},
+                 {args->expert_token_nums, EXPERTS * 8, true}, {args->ep_recv_counts, EXPERTS * 4, true}};
     for (size_t i = 0; i < 6; i++) {
         for (size_t j = 0; j < 6; j++) {
             if (i != j && parts[i].written && meet(parts[i].at, parts[i].bytes, parts[j].at, parts[j].bytes)) {
@@ -563,32 +565,74 @@ static enum epx_status wait_in_vain_and_then_not(enum epx_status started, struct
     return epx_wait(&request, pick(2) == 0 ? -1 : INT64_MAX);
 }
 
+/* All that is shown can be read, and nothing else of the plan works until it has been given back. */
+static void use_views(const struct epx_dispatch_views_args *args)
+{
+    struct epx_dispatch_args copies;
+    struct epx_combine_args combine;
+    volatile uint8_t sum = 0;
+    for (int64_t row = 0; row < args->token_count * TOPK; row++) {
+        const uint8_t *address;
+        memcpy(&address, (const char *)args->rows + (size_t)row * sizeof address, sizeof address);
+        for (size_t i = 0; i < HIDDEN * sizeof(uint16_t); i++) {
+            sum = (uint8_t)(sum + address[i]);
+        }
+    }
+    right_args(&tensors, &copies, &combine);
+    assert_int_equal(epx_dispatch(fix.plan, &copies), EPX_ERR_STATE);
+    assert_int_equal(epx_comm_destroy(fix.comm), EPX_ERR_STATE);
+    if (fix.window == fix.arena_window && args->token_count > 0) {
+        assert_int_equal(epx_memory_free(fix.arena_window), EPX_ERR_STATE);
+    }
+    assert_int_equal(epx_views_release(fix.plan), EPX_OK);
+    fix.views_shown++;
+}
+
+/* Arguments of either form: they lie alike. */
+union dispatch_given {
+    struct epx_dispatch_args args;
+    struct epx_dispatch_views_args views;
+    uint8_t bytes[BIG_BYTES];
+};
+_Static_assert(offsetof(struct epx_dispatch_args, expand_x) == offsetof(struct epx_dispatch_views_args, rows) &&
+                   sizeof(struct epx_dispatch_args) == sizeof(struct epx_dispatch_views_args),
+               "alike");
+
+static enum epx_status dispatch_somehow(const union dispatch_given *given, bool views)
+{
+    struct epx_request *request = NULL;
+    struct epx_request **out = pick(20) == 0 ? NULL : &request;
+    if (pick(3) != 0) {
+        return views ? epx_dispatch_views(fix.plan, given != NULL ? &given->views : NULL)
+                     : epx_dispatch(fix.plan, given != NULL ? &given->args : NULL);
+    }
+    enum epx_status status = views ? epx_dispatch_views_start(fix.plan, given != NULL ? &given->views : NULL, out)
+                                   : epx_dispatch_start(fix.plan, given != NULL ? &given->args : NULL, out);
+    return wait_in_vain_and_then_not(status, request);
+}
+
 static void fuzz_dispatch(void)
 {
-    union {
-        struct epx_dispatch_args args;
-        uint8_t bytes[BIG_BYTES];
-    } given;
-    struct epx_request *request = NULL;
+    union dispatch_given given;
+    bool views = pick(2) == 0;
     fill_window();
     memset(&given, pick(4) == 0 ? 0x5A : 0, sizeof given);
     odd_dispatch(&given.args);
     if (pick(8) == 0) {
         given.args.struct_bytes = odd_size(sizeof given.args);
     }
-    const struct epx_dispatch_args *args = pick(40) == 0 ? NULL : &given.args;
-    enum epx_status status;
-    if (pick(3) == 0) {
-        status = epx_dispatch_start(fix.plan, args, pick(20) == 0 ? NULL : &request);
-        status = wait_in_vain_and_then_not(status, request);
-    } else {
-        status = epx_dispatch(fix.plan, args);
-    }
+    bool is_given = pick(40) != 0;
+    enum epx_status status = dispatch_somehow(is_given ? &given : NULL, views);
     expect_known(status, "epx_dispatch");
     if (status == EPX_OK) {
-        assert_true(args != NULL && args->token_count >= 0 && args->token_count <= TOKEN_COUNT);
-        assert_false(dispatch_overlaps(args));
+        assert_true(is_given && given.args.token_count >= 0 && given.args.token_count <= TOKEN_COUNT);
+        assert_false(dispatch_overlaps(&given.args, ROWS * (views ? sizeof(void *) : HIDDEN * sizeof(uint16_t))));
         fix.successes++;
+    }
+    if (views && status == EPX_OK) {
+        use_views(&given.views);
+    } else {
+        assert_int_not_equal(epx_views_release(fix.plan), EPX_OK);
     }
     after_round(status);
 }
@@ -668,9 +712,9 @@ static void fuzz__plans(void **state)
 static void fuzz__operations(void **state)
 {
     (void)state;
-    run_cases(fuzz_dispatch, fix.cases);
-    print_message("%u of %u dispatches worked\n", fix.successes, fix.cases);
-    assert_true(fix.successes > fix.cases / 50);
+    run_cases(fuzz_dispatch, 2 * fix.cases);
+    print_message("%u of %u dispatches worked, %u with row views\n", fix.successes, 2 * fix.cases, fix.views_shown);
+    assert_true(fix.successes - fix.views_shown > fix.cases / 50 && fix.views_shown > fix.cases / 50);
     fix.successes = 0;
     run_cases(fuzz_combine, fix.cases);
     print_message("%u of %u combines worked\n", fix.successes, fix.cases);

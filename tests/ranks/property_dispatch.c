@@ -1,3 +1,4 @@
+#include "comm/completion.h"
 #include "ranks/property_run.h"
 #include "ranks/property_tensor.h"
 
@@ -15,6 +16,7 @@ enum slot {
     EP_RECV_COUNTS,
     TP_RECV_COUNTS,
     EXPAND_SCALES,
+    ROW_VIEWS,
     SLOT_COUNT,
 };
 
@@ -22,9 +24,11 @@ struct dispatch_test {
     const struct property_rank *rank;
     struct random_source random;
     enum property_memory memory;
-    bool by_binding; /* run through bindings, all in flight */
-    int run_count;   /* equal on all ranks */
-    int64_t planned; /* BS of the plan; more than the run's only by binding */
+    bool row_views;       /* rows are shown, not copied; equal on all ranks */
+    bool by_binding;      /* run through bindings, all in flight */
+    int run_count;        /* equal on all ranks */
+    int64_t planned;      /* BS of the plan; more than the run's only by binding */
+    uint64_t views_round; /* of the last run */
     struct property_tensor tensors[SLOT_COUNT];
 };
 
@@ -76,6 +80,9 @@ static void layout_outputs(struct dispatch_test *test, bool dense)
     if (shape->quantize || random_percent(random, 30)) {
         layout_vector(test, DYNAMIC_SCALES, "dynamic_scales", EPX_DTYPE_FP32, rows + more, dense);
     }
+    if (test->row_views) {
+        layout_vector(test, ROW_VIEWS, "row_views", EPX_DTYPE_INT64, rows + more, dense);
+    }
     layout_vector(test, EXPAND_IDX, "expand_idx", EPX_DTYPE_INT32, test->planned * shape->topk + more, dense);
     layout_vector(test, EXPERT_TOKEN_NUMS, "expert_token_nums", EPX_DTYPE_INT64,
                   ref_local_expert_count(shape, group_rank) + more, dense);
@@ -104,13 +111,38 @@ static void fill_inputs(struct dispatch_test *test)
     }
 }
 
-static void expect_outputs(struct dispatch_test *test)
+/* The bytes behind the addresses; where the addresses lead is the library's to choose, so that is what must be there.
+ */
+static bool expect_row_views(struct dispatch_test *test)
+{
+    const struct ref_shape *shape = &test->rank->world->shape;
+    const struct ref_received *received = &test->rank->world->received[test->rank->index];
+    struct property_tensor *tensor = &test->tensors[ROW_VIEWS];
+    size_t elem_bytes = shape->quantize ? sizeof(int8_t) : sizeof(uint16_t);
+    size_t row_bytes = (size_t)shape->hidden * elem_bytes;
+    for (int64_t row = 0; row < received->row_count; row++) {
+        const uint8_t *place = (const uint8_t *)tensor->view.data + row * tensor->view.stride[0] * 8;
+        const uint8_t *address;
+        memcpy(&address, place, sizeof address);
+        property_tensor_expect(tensor, row, place, 1, NULL);
+        if ((uintptr_t)address % elem_bytes != 0 ||
+            memcmp(address, (const uint8_t *)received->expand_x + (size_t)row * row_bytes, row_bytes) != 0) {
+            return property_report_set(test->rank->report, "dispatch: row %lld is not what its view shows",
+                                       (long long)row);
+        }
+    }
+    return true;
+}
+
+static bool expect_outputs(struct dispatch_test *test)
 {
     const struct ref_shape *shape = &test->rank->world->shape;
     const struct ref_received *received = &test->rank->world->received[test->rank->index];
     const struct ref_tokens *tokens = &test->rank->world->tokens[test->rank->index];
     struct property_tensor *tensors = test->tensors;
-    property_tensor_expect(&tensors[EXPAND_X], 0, received->expand_x, received->row_count * shape->hidden, NULL);
+    if (!test->row_views) {
+        property_tensor_expect(&tensors[EXPAND_X], 0, received->expand_x, received->row_count * shape->hidden, NULL);
+    }
     property_tensor_expect(&tensors[EXPERT_TOKEN_NUMS], 0, received->expert_token_nums, received->local_expert_count,
                            NULL);
     property_tensor_expect(&tensors[EP_RECV_COUNTS], 0, received->ep_recv_counts, received->count_elems, NULL);
@@ -130,6 +162,7 @@ static void expect_outputs(struct dispatch_test *test)
     if (received->expand_scales != NULL && tensors[EXPAND_SCALES].view.dim_count != 0) {
         property_tensor_expect(&tensors[EXPAND_SCALES], 0, received->expand_scales, received->row_count, NULL);
     }
+    return !test->row_views || expect_row_views(test);
 }
 
 static void views_of(const struct dispatch_test *test, struct epx_dispatch_tensors *views)
@@ -145,6 +178,7 @@ static void views_of(const struct dispatch_test *test, struct epx_dispatch_tenso
     views->ep_recv_counts = test->tensors[EP_RECV_COUNTS].view;
     views->tp_recv_counts = test->tensors[TP_RECV_COUNTS].view;
     views->expand_scales = test->tensors[EXPAND_SCALES].view;
+    views->row_views = (struct epx_view){0}; /* a binding's alone */
 }
 
 static void release(struct dispatch_test *test)
@@ -165,6 +199,27 @@ static bool allocate(struct dispatch_test *test)
     return true;
 }
 
+/* Of views nothing is moved but addresses and scales, and once a row what no peer could read where it was. */
+static bool views_stats_check(const struct dispatch_test *test, const struct epx_operation_stats *stats)
+{
+    const struct ref_shape *shape = &test->rank->world->shape;
+    int64_t tokens = test->rank->world->tokens[test->rank->index].token_count;
+    int64_t rows = test->rank->world->received[test->rank->index].row_count;
+    int64_t made = shape->smooth && !shape->two_level
+                       ? tokens * shape->topk + (shape->shared_rank_count > 0 ? tokens : 0)
+                       : tokens;
+    int64_t read = made * shape->hidden * 2;
+    int64_t written = shape->quantize ? made * (shape->hidden + 4) : read;
+    int64_t moved_read = shape->quantize ? rows * 4 : 0;
+    int64_t moved_written = moved_read + rows * 8;
+    bool in_place = !shape->quantize && stats->bytes_read == moved_read && stats->bytes_written == moved_written;
+    if (!in_place && (stats->bytes_read != read + moved_read || stats->bytes_written != written + moved_written)) {
+        return property_report_set(test->rank->report, "row views: stats say %lld bytes read, %lld written",
+                                   (long long)stats->bytes_read, (long long)stats->bytes_written);
+    }
+    return true;
+}
+
 static bool stats_check(const struct dispatch_test *test, const struct epx_operation_stats *stats)
 {
     const struct world *world = test->rank->world;
@@ -175,6 +230,16 @@ static bool stats_check(const struct dispatch_test *test, const struct epx_opera
         return property_report_set(
             test->rank->report, "dispatch: stats say %lld rows sent, %lld received, must be %lld, %lld",
             (long long)stats->rows_sent, (long long)stats->rows_received, (long long)sent, (long long)received);
+    }
+    return !test->row_views || views_stats_check(test, stats);
+}
+
+/* After this, and not before, peers may free what this rank was shown. */
+static bool release_views(struct dispatch_test *test, struct epx_dispatch_plan *plan)
+{
+    const struct property_rank *rank = test->rank;
+    if (epx_dispatch_views_release(plan, test->views_round, epx_round_reserve(rank->comm)) != EPX_OK) {
+        return property_report_set(rank->report, "release of row views: %s", epx_error_text());
     }
     return true;
 }
@@ -187,11 +252,13 @@ static bool run_bindings(struct dispatch_test *test, struct epx_dispatch_plan *p
     struct epx_dispatch_binding bindings[PROPERTY_RUN_MAX];
     struct epx_dispatch_tensors views;
     views_of(test, &views);
+    views.row_views = test->tensors[ROW_VIEWS].view;
     for (int i = 0; i < test->run_count; i++) {
         if (epx_dispatch_binding_init(plan, token_count, &views, &bindings[i]) != EPX_OK) {
             return property_report_set(test->rank->report, "dispatch binding: %s", epx_error_text());
         }
         epx_dispatch_binding_reserve(plan, &bindings[i]);
+        test->views_round = bindings[i].round;
     }
     /* All runs come before any complaint: a number that was reserved must be begun. */
     bool good = true;
@@ -226,11 +293,9 @@ static bool run_bound(struct dispatch_test *test, struct epx_dispatch_plan *plan
         return false;
     }
     *failed = expected->status != REF_OK;
-    if (!*failed) {
-        expect_outputs(test);
-    }
-    return property_tensors_check(test->rank, "dispatch", test->tensors, SLOT_COUNT, *failed) &&
-           (*failed || stats_check(test, &stats));
+    return (*failed || expect_outputs(test)) &&
+           property_tensors_check(test->rank, "dispatch", test->tensors, SLOT_COUNT, *failed) &&
+           (*failed || stats_check(test, &stats)) && (*failed || !test->row_views || release_views(test, plan));
 }
 
 /* Once more with the plan, other memory and other bytes in the outputs. */
@@ -289,7 +354,8 @@ bool property_run_dispatch(const struct property_rank *rank, bool *failed)
     random_seed(&test.random, random_mix(rank->world->seed, 1000 + (uint64_t)rank->index));
     test.memory = (enum property_memory)random_between(&test.random, 0, 2);
     test.run_count = property_run_count(rank->world);
-    test.by_binding = random_percent(&test.random, 40);
+    test.row_views = rank->world->shape.tp_count == 1 && (rank->world->seed >> 16) % 3 == 0;
+    test.by_binding = random_percent(&test.random, 40) || test.row_views;
     test.planned = property_planned_tokens(rank, &test.random, test.by_binding);
     bool dense = random_percent(&test.random, 50);
     layout_inputs(&test, dense);

@@ -89,6 +89,12 @@ void property_case_init(struct property_case *test, const struct property_option
     world_limits_draw(&test->limits, &random, options->rank_max);
     test->rank_count = test->limits.rank_count * test->limits.tp_count;
     test->world_count = random_between(&random, 1, PROPERTY_WORLD_MAX);
+    /* Worlds as small as these reach the ways of large ones only so. */
+    const bool as_large = number % 2 != 0;
+    (void)setenv("EPX_THREADS", number % 3 == 0 ? "3" : number % 3 == 1 ? "2" : "1", 1);
+    (void)(as_large ? setenv("EPX_THREAD_KIB", "1", 1) : unsetenv("EPX_THREAD_KIB"));
+    (void)(as_large ? setenv("EPX_PART_KIB", "1", 1) : unsetenv("EPX_PART_KIB"));
+    (void)(as_large ? setenv("EPX_STREAM_KIB", "1", 1) : unsetenv("EPX_STREAM_KIB"));
     for (int64_t i = 0; i < test->world_count; i++) {
         /* A failure ends the communicator: only the last world may be wrong. */
         test->limits.fault_percent = i == test->world_count - 1 ? 60 : 0;

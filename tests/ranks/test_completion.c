@@ -1,6 +1,7 @@
 /* Rounds that succeed: nobody passes a step early, memory is visible, order and leaving. */
 #include "rank_world.h"
 
+#include "base/clock.h"
 #include "memory/arena.h"
 
 #include <sched.h>
@@ -11,6 +12,16 @@ static uint64_t cell_value(uint64_t round, uint32_t rank, uint32_t cell)
 {
     return round * 1000003u + rank * 257u + cell;
 }
+
+/* A wait in pieces of a random length, as a caller with a deadline of its own makes it. */
+#define IN_PIECES(seed, call)                                                                                          \
+    do {                                                                                                               \
+        bool pending = true;                                                                                           \
+        while (pending) {                                                                                              \
+            uint64_t until_ns = epx_clock_ns() + random_below(&(seed), 200) * 1000u;                                   \
+            RANK_CHECK((call) == EPX_OK);                                                                              \
+        }                                                                                                              \
+    } while (0)
 
 /* Puts the round's values up, reads everybody's, and spoils its own as soon as the round allows. */
 static void exchanging_rank(struct world *world, uint32_t rank)
@@ -33,11 +44,22 @@ static void exchanging_rank(struct world *world, uint32_t rank)
         for (uint32_t i = 0; i < CELLS; i++) {
             region[i] = cell_value(n, rank, i);
         }
-        RANK_CHECK(epx_round_begin(&round, comm, number, EPX_OPERATION_DISPATCH) == EPX_OK);
-        if (world->variant == 1 && random_below(&seed, 4) == 0) {
+        if (world->variant == 2) {
+            IN_PIECES(seed, epx_round_begin_until(&round, comm, number, EPX_OPERATION_DISPATCH, until_ns, &pending));
+        } else {
+            RANK_CHECK(epx_round_begin(&round, comm, number, EPX_OPERATION_DISPATCH) == EPX_OK);
+        }
+        if (world->variant != 0 && random_below(&seed, 4) == 0) {
             sleep_us(random_below(&seed, 2000));
         }
-        RANK_CHECK(epx_round_enter(&round, &agreement, NULL, 0, &publication) == EPX_OK);
+        if (world->variant == 2) {
+            RANK_CHECK(epx_round_publish(&round, &agreement, &publication) == EPX_OK);
+            RANK_CHECK(epx_round_arrive(&round, EPX_PHASE_ENTER) == EPX_OK);
+            IN_PIECES(seed, epx_round_await(&round, until_ns, &pending));
+            RANK_CHECK(epx_round_agree(&round, NULL, 0) == EPX_OK);
+        } else {
+            RANK_CHECK(epx_round_enter(&round, &agreement, NULL, 0, &publication) == EPX_OK);
+        }
         for (uint32_t peer = 0; peer < world->rank_count; peer++) {
             const void *exchange = NULL;
             uint64_t bytes = 0;
@@ -48,7 +70,12 @@ static void exchanging_rank(struct world *world, uint32_t rank)
                 RANK_CHECK(values[i] == cell_value(n, peer, i));
             }
         }
-        RANK_CHECK(epx_round_step(&round, EPX_PHASE_DONE) == EPX_OK);
+        if (world->variant == 2) {
+            RANK_CHECK(epx_round_arrive(&round, EPX_PHASE_DONE) == EPX_OK);
+            IN_PIECES(seed, epx_round_await(&round, until_ns, &pending));
+        } else {
+            RANK_CHECK(epx_round_step(&round, EPX_PHASE_DONE) == EPX_OK);
+        }
         epx_round_end(&round);
         memset(region, 0xFF, CELLS * sizeof *region);
         atomic_store(&world->reports[rank].rounds, n);
@@ -83,6 +110,16 @@ static void round__threads_with_delays(void **state)
     world->round_count = 300;
     world->variant = 1;
     world_run_threads(world, exchanging_rank);
+    expect_rounds(world);
+}
+
+static void round__waits_in_pieces(void **state)
+{
+    (void)state;
+    struct world *world = world_create(5, 30000);
+    world->round_count = 200;
+    world->variant = 2;
+    world_run(world, exchanging_rank);
     expect_rounds(world);
 }
 
@@ -296,6 +333,7 @@ int main(void)
         cmocka_unit_test(round__one_rank),
         cmocka_unit_test(round__processes_with_delays),
         cmocka_unit_test(round__threads_with_delays),
+        cmocka_unit_test(round__waits_in_pieces),
         cmocka_unit_test(round__sixteen_ranks_on_two_cores),
         cmocka_unit_test(round__each_way_of_waiting),
         cmocka_unit_test(close__others_still_at_work),

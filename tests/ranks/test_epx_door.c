@@ -14,7 +14,17 @@ static void golden_private(struct rank *rank)
     golden_scenario(rank, false);
 }
 
-static void golden_started(struct rank *rank)
+/* Waits for ever, or in pieces so short that the operation goes from this thread to the worker and back. */
+static enum epx_status wait_for(struct epx_request **request, bool in_pieces)
+{
+    enum epx_status status;
+    do {
+        status = epx_wait(request, in_pieces ? 1 : -1);
+    } while (status == EPX_ERR_TIMEOUT && *request != NULL);
+    return status;
+}
+
+static void golden_waited(struct rank *rank, bool in_pieces)
 {
     struct epx_moe_config config = golden_config();
     struct epx_plan *plan;
@@ -26,17 +36,31 @@ static void golden_started(struct rank *rank)
         golden_fill(&golden[layer], rank->index);
         struct epx_dispatch_args dispatch = golden_dispatch_args(&golden[layer]);
         struct epx_combine_args combine = golden_combine_args(&golden[layer]);
+        usleep(in_pieces ? 5000 * rank->index : 0);
         RANK_CHECK(epx_dispatch_start(plan, &dispatch, &requests[layer * 2]) == EPX_OK);
         RANK_CHECK(epx_combine_start(plan, &combine, &requests[layer * 2 + 1]) == EPX_OK);
     }
     for (int i = 0; i < 4; i++) {
-        RANK_CHECK(epx_wait(&requests[i], -1) == EPX_OK);
+        RANK_CHECK(wait_for(&requests[i], in_pieces) == EPX_OK);
+        usleep(in_pieces ? 5000 * rank->index : 0);
     }
     for (int layer = 0; layer < 2; layer++) {
         golden_check_dispatch(rank, &golden[layer]);
         golden_check_combine(rank, &golden[layer]);
     }
     epx_plan_destroy(plan);
+}
+
+static void golden_started(struct rank *rank)
+{
+    golden_waited(rank, false);
+}
+
+static void golden_in_pieces(struct rank *rank)
+{
+    for (int i = 0; i < 5 && rank->wrong_line == 0; i++) {
+        golden_waited(rank, true);
+    }
 }
 
 static void golden__arena_memory(void **state)
@@ -58,6 +82,13 @@ static void golden__started_and_waited(void **state)
     struct rank ranks[RANK_MAX];
     (void)state;
     run_local(2, ranks, golden_started);
+}
+
+static void golden__started_and_waited_in_pieces(void **state)
+{
+    struct rank ranks[RANK_MAX];
+    (void)state;
+    run_local(2, ranks, golden_in_pieces);
 }
 
 /* ---- Worlds of any size; token counts that change from run to run and differ between ranks ---- */
@@ -294,15 +325,11 @@ static void status__texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(environment__refused),
-        cmocka_unit_test(environment__every_launcher),
-        cmocka_unit_test(golden__arena_memory),
-        cmocka_unit_test(golden__private_memory),
-        cmocka_unit_test(golden__started_and_waited),
-        cmocka_unit_test(worlds__of_one_to_eight_ranks),
-        cmocka_unit_test(token__two_threads_meet),
-        cmocka_unit_test(two_level__weights_not_given),
-        cmocka_unit_test(status__texts),
+        cmocka_unit_test(environment__refused),          cmocka_unit_test(environment__every_launcher),
+        cmocka_unit_test(golden__arena_memory),          cmocka_unit_test(golden__private_memory),
+        cmocka_unit_test(golden__started_and_waited),    cmocka_unit_test(golden__started_and_waited_in_pieces),
+        cmocka_unit_test(worlds__of_one_to_eight_ranks), cmocka_unit_test(token__two_threads_meet),
+        cmocka_unit_test(two_level__weights_not_given),  cmocka_unit_test(status__texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

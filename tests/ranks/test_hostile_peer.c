@@ -154,11 +154,30 @@ static struct tensors *make_tensors(uint32_t rank)
     return tensors;
 }
 
+/* With row views: whatever was published, what is shown can be read. */
+static enum epx_status run_views(struct epx_plan *plan, struct tensors *tensors)
+{
+    struct epx_dispatch_views_args dispatch = EPX_DISPATCH_VIEWS_ARGS_INIT;
+    const void *rows[ROWS];
+    dispatch.token_count = TOKENS;
+    dispatch.x = tensors->x;
+    dispatch.expert_ids = tensors->ids[0];
+    dispatch.rows = rows;
+    dispatch.expand_idx = tensors->expand_idx;
+    dispatch.expert_token_nums = tensors->nums;
+    dispatch.ep_recv_counts = tensors->counts;
+    EPX_TRY(epx_dispatch_views(plan, &dispatch));
+    int32_t row_count = tensors->counts[RANKS * (EXPERTS / RANKS) - 1];
+    for (int32_t row = 0; row < row_count; row++) {
+        memcpy(tensors->expand_x[row], rows[row], sizeof tensors->expand_x[row]);
+    }
+    return EPX_OK;
+}
+
 /* Some are on the heap, where a sanitizer guards their ends; the rows to be sent are staged then. */
-static enum epx_status run_pair(struct epx_plan *plan, struct tensors *tensors)
+static enum epx_status run_copies(struct epx_plan *plan, struct tensors *tensors)
 {
     struct epx_dispatch_args dispatch = EPX_DISPATCH_ARGS_INIT;
-    struct epx_combine_args combine = EPX_COMBINE_ARGS_INIT;
     dispatch.token_count = TOKENS;
     dispatch.x = tensors->x;
     dispatch.expert_ids = tensors->ids[0];
@@ -166,7 +185,13 @@ static enum epx_status run_pair(struct epx_plan *plan, struct tensors *tensors)
     dispatch.expand_idx = tensors->expand_idx;
     dispatch.expert_token_nums = tensors->nums;
     dispatch.ep_recv_counts = tensors->counts;
-    EPX_TRY(epx_dispatch(plan, &dispatch));
+    return epx_dispatch(plan, &dispatch);
+}
+
+static enum epx_status run_pair(struct epx_plan *plan, struct tensors *tensors, bool views)
+{
+    struct epx_combine_args combine = EPX_COMBINE_ARGS_INIT;
+    EPX_TRY(views ? run_views(plan, tensors) : run_copies(plan, tensors));
     combine.token_count = TOKENS;
     combine.expand_x = tensors->expand_x;
     combine.expert_ids = tensors->ids[0];
@@ -183,6 +208,7 @@ static void rank_main(struct world *world, uint32_t rank)
     struct epx_plan *plan = NULL;
     struct epx_moe_config config = EPX_MOE_CONFIG_INIT;
     struct tensors *tensors = make_tensors(rank);
+    bool views = world->stage % 2 == 0;
     config.expert_count = EXPERTS;
     config.hidden_elems = HIDDEN;
     config.topk = TOPK;
@@ -198,13 +224,13 @@ static void rank_main(struct world *world, uint32_t rank)
     enum epx_status status = EPX_OK;
     for (uint32_t n = 0; status == EPX_OK && n < ROUNDS; n++) {
         uint64_t since_ns = epx_clock_ns();
-        status = run_pair(plan, tensors);
+        status = run_pair(plan, tensors, views);
         RANK_CHECK(rank == HOSTILE || epx_clock_ns() - since_ns < (uint64_t)PATIENCE_MS * 1000000u);
         atomic_store(&world->reports[rank].rounds, n + 1);
     }
     if (status != EPX_OK) {
         world_note_failure(world, rank, status);
-        RANK_CHECK(rank == HOSTILE || run_pair(plan, tensors) != EPX_OK);
+        RANK_CHECK(rank == HOSTILE || run_pair(plan, tensors, views) != EPX_OK);
     }
     if (rank == HOSTILE) {
         atomic_store(&scribbler.stopping, true);

@@ -130,6 +130,7 @@ struct variant {
     const char *name;
     struct epx_moe_config config;
     bool in_arena;
+    bool started; /* by *_start and epx_wait */
 };
 
 struct rank {
@@ -171,6 +172,22 @@ static void tensors_destroy(const struct rank *rank, struct tensors *tensors)
     }
 }
 
+/* Both in flight at once, so that two requests are. */
+static enum epx_status run_started(struct epx_plan *plan, const struct epx_dispatch_args *dispatch,
+                                   const struct epx_combine_args *combine)
+{
+    struct epx_request *requests[2] = {NULL, NULL};
+    enum epx_status status = epx_dispatch_start(plan, dispatch, &requests[0]);
+    if (status == EPX_OK) {
+        status = epx_combine_start(plan, combine, &requests[1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        enum epx_status ended = requests[i] != NULL ? epx_wait(&requests[i], -1) : EPX_OK;
+        status = status == EPX_OK ? ended : status;
+    }
+    return status;
+}
+
 static enum epx_status run_round(const struct rank *rank, struct epx_plan *plan, struct tensors *tensors)
 {
     const struct epx_moe_config *config = &rank->variant->config;
@@ -194,6 +211,9 @@ static enum epx_status run_round(const struct rank *rank, struct epx_plan *plan,
     combine.ep_send_counts = tensors->counts;
     combine.expert_scales = tensors->weights;
     combine.x = tensors->sum;
+    if (rank->variant->started) {
+        return run_started(plan, &dispatch, &combine);
+    }
     enum epx_status status = epx_dispatch(plan, &dispatch);
     return status == EPX_OK ? epx_combine(plan, &combine) : status;
 }
@@ -270,6 +290,13 @@ static void steady__plain(void **state)
     run_variant(&variant);
 }
 
+static void steady__started(void **state)
+{
+    struct variant variant = {.name = "started", .config = base_config(), .in_arena = true, .started = true};
+    (void)state;
+    run_variant(&variant);
+}
+
 static void steady__quantised(void **state)
 {
     struct variant variant = {.name = "int8", .config = base_config(), .in_arena = true};
@@ -307,9 +334,8 @@ static void steady__two_level(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steady__plain),
-        cmocka_unit_test(steady__quantised),
-        cmocka_unit_test(steady__shared_ranks),
+        cmocka_unit_test(steady__plain),     cmocka_unit_test(steady__started),
+        cmocka_unit_test(steady__quantised), cmocka_unit_test(steady__shared_ranks),
         cmocka_unit_test(steady__two_level),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,11 +54,31 @@ static void sizes__compared_in_both(void **state)
     }
 }
 
+/* Forms of dispatch, and the views that an operation ends. */
+static void row_views__compared(void **state)
+{
+    const struct epx_moe_shape shape = {.expert_count = 4, .hidden_elems = 8, .topk = 2};
+    struct epx_agreement plain = agreement(&shape, -1, EPX_MOE_GROUP_EP);
+    struct epx_agreement same = plain;
+    struct epx_agreement other = plain;
+    (void)state;
+    epx_moe_agreement_set_views(&same, false, 0);
+    assert_true(agree(&plain, &same));
+    epx_moe_agreement_set_views(&other, true, 0);
+    assert_false(agree(&plain, &other));
+    epx_moe_agreement_set_views(&same, false, 7);
+    epx_moe_agreement_set_views(&other, false, 7);
+    assert_true(agree(&same, &other));
+    epx_moe_agreement_set_views(&other, false, 9);
+    assert_false(agree(&same, &other));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(global_bs__compared_inside_a_group_only),
         cmocka_unit_test(sizes__compared_in_both),
+        cmocka_unit_test(row_views__compared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

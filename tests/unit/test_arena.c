@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "memory/arena.h"
+#include "memory/arena_stray.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -359,6 +360,39 @@ static void own__watch_thread_takes_no_signal(void **state)
     epx_arena_detach(arena);
 }
 
+/* Allocations side by side, so that what is released meets free memory on both sides. */
+static void free__after_a_failure_is_held_back(void **state)
+{
+    (void)state;
+#if !EPX_THREAD_SANITIZER
+    skip();
+#endif
+    void *pieces[5];
+    void *other = NULL;
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(epx_arena_alloc(((size_t)1 << 20), 64, &pieces[i]), EPX_OK);
+    }
+    epx_arena_readers_add();
+    epx_arena_readers_add();
+    assert_int_equal(epx_arena_free(pieces[0]), EPX_OK);
+    assert_int_equal(epx_arena_free(pieces[4]), EPX_OK);
+    epx_arena_readers_stray();
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(epx_arena_free(pieces[i]), EPX_OK);
+        assert_int_equal(epx_arena_free(pieces[i]), EPX_ERR_NOT_FOUND);
+    }
+    epx_arena_readers_remove();
+    assert_int_equal(epx_arena_alloc(2 * ((size_t)1 << 20), 64, &other), EPX_OK);
+    assert_ptr_not_equal(other, pieces[0]);
+    assert_ptr_not_equal(other, pieces[1]);
+    assert_int_equal(epx_arena_free(other), EPX_OK);
+    epx_arena_readers_remove();
+    assert_int_equal(epx_arena_free(pieces[3]), EPX_OK);
+    assert_int_equal(epx_arena_alloc(5 * ((size_t)1 << 20), 64, &other), EPX_OK);
+    assert_ptr_equal(other, pieces[0]);
+    assert_int_equal(epx_arena_free(other), EPX_OK);
+}
+
 int main(void)
 {
     /* One process, one arena: the tests run in this order on the same one. */
@@ -376,6 +410,7 @@ int main(void)
         cmocka_unit_test(alloc_and_free__from_four_threads),
         cmocka_unit_test(own__descriptor_is_sealed_and_closes_on_exec),
         cmocka_unit_test(own__watch_thread_takes_no_signal),
+        cmocka_unit_test(free__after_a_failure_is_held_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

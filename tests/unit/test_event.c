@@ -25,18 +25,22 @@ static struct epx_event *new_event(void)
     return event;
 }
 
-static enum epx_status run_until_set(void *context)
+static bool run_until_set(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     while (!atomic_load((atomic_bool *)context)) {
         usleep(200);
     }
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
-static enum epx_status run_set(void *context)
+static bool run_set(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     atomic_store((atomic_bool *)context, true);
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 static void submit(struct epx_stream *stream, epx_task_run run, atomic_bool *flag)
@@ -163,10 +167,12 @@ static void abort__of_a_record_holds_nobody(void **state)
     epx_stream_destroy(stream);
 }
 
-static enum epx_status run_count(void *context)
+static bool run_count(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     ++*(int *)context;
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 static void events__order_plain_memory_between_streams(void **state)

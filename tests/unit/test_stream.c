@@ -37,14 +37,16 @@ struct gate {
     atomic_bool open;
 };
 
-static enum epx_status run_gate(void *context)
+static bool run_gate(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     struct gate *gate = context;
     atomic_store(&gate->entered, true);
     while (!atomic_load(&gate->open)) {
         usleep(200);
     }
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 static void await(atomic_bool *flag)
@@ -71,11 +73,13 @@ struct entry {
     int number;
 };
 
-static enum epx_status run_entry(void *context)
+static bool run_entry(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     struct entry *entry = context;
     entry->journal->order[entry->journal->next++] = entry->number;
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 static void release_entry(void *context)
@@ -133,15 +137,19 @@ static void destroy__stream_without_work(void **state)
     epx_stream_destroy(stream);
 }
 
-static enum epx_status fail_with_number(void *context)
+static bool fail_with_number(void *context, uint64_t until_ns, enum epx_status *status)
 {
-    return epx_fail(EPX_ERR_CAPACITY, "task %d failed", *(int *)context);
+    (void)until_ns;
+    *status = epx_fail(EPX_ERR_CAPACITY, "task %d failed", *(int *)context);
+    return true;
 }
 
-static enum epx_status fail_without_text(void *context)
+static bool fail_without_text(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     (void)context;
-    return EPX_ERR_COUNTS;
+    *status = EPX_ERR_COUNTS;
+    return true;
 }
 
 static void synchronize__gives_the_first_failure_once(void **state)
@@ -166,10 +174,12 @@ static void synchronize__gives_the_first_failure_once(void **state)
     epx_stream_destroy(stream);
 }
 
-static enum epx_status fail_as_late_rank(void *context)
+static bool fail_as_late_rank(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     (void)context;
-    return epx_fail(EPX_ERR_TIMEOUT, "rank 3 did not come");
+    *status = epx_fail(EPX_ERR_TIMEOUT, "rank 3 did not come");
+    return true;
 }
 
 static void wait__tells_its_own_timeout_from_a_task_s(void **state)
@@ -241,9 +251,11 @@ static void abort__drops_what_has_not_begun(void **state)
     epx_stream_destroy(stream);
 }
 
-static enum epx_status read_mask(void *context)
+static bool read_mask(void *context, uint64_t until_ns, enum epx_status *status)
 {
-    return pthread_sigmask(SIG_SETMASK, NULL, context) == 0 ? EPX_OK : EPX_ERR_SYSTEM;
+    (void)until_ns;
+    *status = pthread_sigmask(SIG_SETMASK, NULL, context) == 0 ? EPX_OK : EPX_ERR_SYSTEM;
+    return true;
 }
 
 static void worker__blocks_all_signals(void **state)
@@ -293,10 +305,12 @@ struct producer {
     atomic_int *runs;
 };
 
-static enum epx_status count_run(void *context)
+static bool count_run(void *context, uint64_t until_ns, enum epx_status *status)
 {
+    (void)until_ns;
     atomic_fetch_add((atomic_int *)context, 1);
-    return EPX_OK;
+    *status = EPX_OK;
+    return true;
 }
 
 static void *produce(void *argument)

@@ -1,0 +1,25 @@
+/*
+ * Timers on which a thread sleeps and that other threads set: a thread that is to wake later need not be woken to be
+ * told so. A process has EPX_DOORBELLS_MAX of them at most, each a descriptor; a forked child has none. Thread: any.
+ */
+#ifndef EPX_RUNTIME_DOORBELL_H
+#define EPX_RUNTIME_DOORBELL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Few, since programs make streams by the hundred and need their descriptors for themselves. */
+#define EPX_DOORBELLS_MAX 64
+
+/* A number, or -1 when the process has no more descriptors, or doorbells, to give. Touches no error text. */
+int epx_doorbell_open(void);
+void epx_doorbell_close(int bell);
+
+/* Rings once after delay_ns, and not at an earlier set time any more. */
+void epx_doorbell_ring(int bell, uint64_t delay_ns);
+
+/* Sleeps until it rings, or returns at once when it has rung since the last call. False when the descriptor was closed
+ * behind the library's back: it is none of its own any more. */
+bool epx_doorbell_await(int bell);
+
+#endif

@@ -1,0 +1,89 @@
+#include "base/clock.h"
+#include "base/thread.h"
+#include "runtime/doorbell.h"
+#include "runtime/stream_object.h"
+
+#include <signal.h>
+
+#define WORKER_STACK_BYTES (1u << 20) /* pages are taken as they are touched */
+
+/* Whether the worker can sleep on a bell: only streams whose waits come early have one. */
+static bool has_bell(struct epx_stream *stream)
+{
+    if (stream->bell < 0 && !stream->bell_refused) {
+        stream->bell = epx_doorbell_open();
+        stream->bell_refused = stream->bell < 0;
+    }
+    return stream->bell >= 0;
+}
+
+static void sleep_on_bell(struct epx_stream *stream)
+{
+    stream->place = EPX_WORKER_ON_BELL;
+    stream->rings_at_ns = EPX_NEVER;
+    pthread_mutex_unlock(&stream->lock);
+    bool rang = epx_doorbell_await(stream->bell);
+    pthread_mutex_lock(&stream->lock);
+    if (!rang) {
+        stream->bell = -1;
+        stream->bell_refused = true;
+    }
+    /* Nobody has called at once, and nobody has come. */
+    if (stream->rings_at_ns != 0 && epx_stream_has_work(stream)) {
+        epx_stream_note_late(stream);
+    }
+    stream->place = EPX_WORKER_AWAKE;
+}
+
+static void worker_sleep(struct epx_stream *stream)
+{
+    if (epx_stream_expects_wait(stream) && has_bell(stream)) {
+        sleep_on_bell(stream);
+        return;
+    }
+    stream->place = EPX_WORKER_ON_CONDITION;
+    while (stream->place == EPX_WORKER_ON_CONDITION) {
+        pthread_cond_wait(&stream->work, &stream->lock);
+    }
+}
+
+static void *worker_main(void *argument)
+{
+    struct epx_stream *stream = argument;
+    pthread_mutex_lock(&stream->lock);
+    for (;;) {
+        if (epx_stream_has_work(stream)) {
+            (void)epx_stream_run_next(stream, EPX_NEVER);
+        } else if (stream->closing) {
+            break;
+        } else {
+            worker_sleep(stream);
+        }
+    }
+    pthread_mutex_unlock(&stream->lock);
+    return NULL;
+}
+
+/* The worker inherits a mask that blocks every signal, so that none of the program's handlers ever runs on it. */
+enum epx_status epx_stream_start_worker(struct epx_stream *stream)
+{
+    pthread_attr_t attributes;
+    sigset_t all;
+    sigset_t previous;
+    int error = pthread_attr_init(&attributes);
+    if (error) {
+        return epx_fail_errno(EPX_ERR_SYSTEM, error, "cannot start a stream's thread");
+    }
+    (void)pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &previous);
+    error = pthread_create(&stream->worker, &attributes, worker_main, stream);
+    pthread_sigmask(SIG_SETMASK, &previous, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error) {
+        return epx_fail_errno(epx_status_of_thread_error(error), error, "cannot start a stream's thread");
+    }
+    (void)pthread_setname_np(stream->worker, "epx-stream");
+    stream->place = EPX_WORKER_AWAKE;
+    return EPX_OK;
+}

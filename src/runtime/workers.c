@@ -1,0 +1,162 @@
+#include "runtime/workers.h"
+
+#include "base/log.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define WORKER_STACK_BYTES (256u << 10)
+
+/* On the stack of the thread that runs it, in the list until its last part has been taken. */
+struct job {
+    struct job *next;
+    void (*run)(void *context, uint32_t part);
+    void *context;
+    uint32_t part_count;
+    uint32_t taken;
+    uint32_t finished;
+    pthread_cond_t all_finished;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct job *oldest; /* jobs with parts that nobody has taken */
+    uint32_t thread_count;
+    uint32_t idle_count;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
+
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+/* The threads stay with the parent. */
+static void reset_in_child(void)
+{
+    (void)pthread_mutex_init(&pool.lock, NULL);
+    (void)pthread_cond_init(&pool.work, NULL);
+    pool.oldest = NULL;
+    pool.thread_count = 0;
+    pool.idle_count = 0;
+}
+
+static void register_fork(void)
+{
+    if (pthread_atfork(NULL, NULL, reset_in_child) != 0) {
+        epx_log(EPX_LOG_WARN, "fork handlers cannot be registered: worker threads will be missing in forked children");
+    }
+}
+
+static void job_unlink(const struct job *job)
+{
+    struct job **link = &pool.oldest;
+    while (*link != job) {
+        link = &(*link)->next;
+    }
+    *link = job->next;
+}
+
+/* Takes a part and runs it; with the lock held before and after. */
+static void job_run_part(struct job *job)
+{
+    uint32_t part = job->taken++;
+    if (job->taken == job->part_count) {
+        job_unlink(job);
+    }
+    (void)pthread_mutex_unlock(&pool.lock);
+    job->run(job->context, part);
+    (void)pthread_mutex_lock(&pool.lock);
+    job->finished++;
+    if (job->finished == job->part_count) {
+        (void)pthread_cond_signal(&job->all_finished);
+    }
+}
+
+static void *worker_main(void *argument)
+{
+    (void)argument;
+    (void)pthread_mutex_lock(&pool.lock);
+    for (;;) {
+        while (pool.oldest == NULL) {
+            pool.idle_count++;
+            (void)pthread_cond_wait(&pool.work, &pool.lock);
+            pool.idle_count--;
+        }
+        job_run_part(pool.oldest);
+    }
+    return NULL;
+}
+
+static bool worker_start(void)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all;
+    sigset_t previous;
+    if (pthread_attr_init(&attributes) != 0) {
+        return false;
+    }
+    (void)pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &previous);
+    int error = pthread_create(&thread, &attributes, worker_main, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &previous, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    if (error == 0) {
+        (void)pthread_setname_np(thread, "epx-worker");
+    }
+    return error == 0;
+}
+
+void epx_workers_prepare(uint32_t helper_count)
+{
+    (void)pthread_once(&fork_once, register_fork);
+    (void)pthread_mutex_lock(&pool.lock);
+    while (pool.thread_count < helper_count && worker_start()) {
+        pool.thread_count++;
+    }
+    if (pool.thread_count < helper_count) {
+        epx_log(EPX_LOG_WARN, "%u worker threads instead of %u: no more can be started", pool.thread_count,
+                helper_count);
+    }
+    (void)pthread_mutex_unlock(&pool.lock);
+}
+
+uint32_t epx_workers_count(void)
+{
+    (void)pthread_mutex_lock(&pool.lock);
+    uint32_t count = pool.thread_count;
+    (void)pthread_mutex_unlock(&pool.lock);
+    return count;
+}
+
+void epx_workers_run(uint32_t part_count, void (*run)(void *context, uint32_t part), void *context)
+{
+    if (part_count <= 1) {
+        for (uint32_t part = 0; part < part_count; part++) {
+            run(context, part);
+        }
+        return;
+    }
+    struct job job = {.run = run, .context = context, .part_count = part_count};
+    (void)pthread_cond_init(&job.all_finished, NULL);
+    (void)pthread_mutex_lock(&pool.lock);
+    struct job **end = &pool.oldest;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = &job;
+    uint32_t wanted = part_count - 1 < pool.idle_count ? part_count - 1 : pool.idle_count;
+    for (uint32_t i = 0; i < wanted; i++) {
+        (void)pthread_cond_signal(&pool.work);
+    }
+    while (job.taken < job.part_count) {
+        job_run_part(&job);
+    }
+    while (job.finished < job.part_count) {
+        (void)pthread_cond_wait(&job.all_finished, &pool.lock);
+    }
+    (void)pthread_mutex_unlock(&pool.lock);
+    (void)pthread_cond_destroy(&job.all_finished);
+}
