@@ -105,7 +105,7 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                                        "caches"},
     [EPX_OPTION_PART_KIB] = {.name = "EPX_PART_KIB",
                              .kind = EPX_OPTION_INTEGER,
-                             .default_text = "8192",
+                             .default_text = "2048",
                              .minimum = 1,
                              .maximum = SIZE_MAX_KIB,
                              .help = "KiB of token rows that all ranks of a dispatch read before they go on to the "

@@ -21,7 +21,7 @@ enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
 #define YIELD_COUNT 64u
 /* A few pauses cost nothing and catch the ranks that are just arriving. */
 #define PAUSE_COUNT 64u
-/* Longest that a rank lets others catch up before a part of some 8 MiB, which takes a core about half of this. */
+/* Longest that a rank lets others catch up before a part, of which a core copies a rank's share in some 50 us. */
 #define PACE_NS 1000000u
 /* Yields end after this time even when other work on the cores makes each of them long. */
 #define YIELD_NS 2000000u
