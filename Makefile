@@ -2,6 +2,7 @@
 PREFIX ?= /opt/epx
 CMAKE  ?= cmake
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
 
 .PHONY: all deps demo test bench install ci clean help
 all: ; @scripts/deps.sh --check build && $(CMAKE) --preset user >/dev/null && $(CMAKE) --build --preset user
@@ -12,7 +13,7 @@ help:
 	@echo "make deps      install everything that any target needs"
 	@echo "make           build the libraries and the epx command"
 	@echo "make install   build and install under PREFIX (now $(PREFIX))"
-	@echo "make bench     run the copy and kernel timings"
+	@echo "make bench     install what is missing, build, time against the floor and MPI (BENCH_FLAGS='--help' lists its flags)"
 	@echo "make ci        every lane of continuous integration"
 	@echo "make clean     remove build/"
 
@@ -31,11 +32,10 @@ test:
 	ctest --test-dir build/debug --output-on-failure
 
 bench:
-	scripts/deps.sh build demo test
-	$(CMAKE) --preset release -DEPX_TESTS=ON >/dev/null
-	$(CMAKE) --build --preset release
-	build/release/tests/test_kernel_table --time
-	build/release/bin/epx-demo --rounds 200 --quiet
+	scripts/deps.sh build bench
+	$(CMAKE) --preset user >/dev/null
+	$(CMAKE) --build --preset user
+	build/user/bin/epx bench $(BENCH_FLAGS)
 
 install: all ; $(CMAKE) --install build/user --prefix "$(PREFIX)"
 

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that epx needs and that are missing; says first what it will do. Nothing is fetched when
 # all is there.
-#   scripts/deps.sh build|demo|test|ci|all …      install
+#   scripts/deps.sh build|demo|test|bench|ci|all …      install
 #   scripts/deps.sh --check build …               only say what is missing; exit 1 if anything is
 set -eu
 
 build_packages="gcc g++ make cmake ninja-build pkg-config libc6-dev libjansson-dev"
 demo_packages="libopenblas-serial-dev"
 test_packages="libcmocka-dev spin strace"
+# To compare with, and for pictures; epx bench goes on without them.
+bench_packages="openmpi-bin libopenmpi-dev gnuplot-nox"
 ci_packages="clang clang-format clang-tidy libclang-rt-14-dev valgrind iproute2 binutils gawk"
 # The kernels of 64-bit Arm are built and run elsewhere too.
 if [ "$(uname -m)" != aarch64 ]; then
@@ -22,10 +24,11 @@ for group in "$@"; do
     build) wanted="$wanted $build_packages" ;;
     demo) wanted="$wanted $demo_packages" ;;
     test) wanted="$wanted $test_packages" ;;
+    bench) wanted="$wanted $bench_packages" ;;
     ci) wanted="$wanted $ci_packages" ;;
-    all) wanted="$wanted $build_packages $demo_packages $test_packages $ci_packages" ;;
+    all) wanted="$wanted $build_packages $demo_packages $test_packages $bench_packages $ci_packages" ;;
     *)
-        echo "deps.sh: unknown group '$group' (build, demo, test, ci, all)" >&2
+        echo "deps.sh: unknown group '$group' (build, demo, test, bench, ci, all)" >&2
         exit 2
         ;;
     esac

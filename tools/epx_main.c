@@ -2,8 +2,13 @@
  * The `epx` command.
  *   epx info      version, processor, options with value, source and meaning
  *   epx version
+ *   epx bench     timings against the floor and MPI, where it was built
  */
 #include "epx/epx.h"
+
+#ifdef EPX_BENCH
+#include "bench_main.h"
+#endif
 
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +17,11 @@ static int print_usage(FILE *out, int exit_code)
 {
     (void)fprintf(out, "usage: epx COMMAND\n"
                        "  info       version and every option: value, source, allowed values, meaning\n"
-                       "  version    version alone\n");
+                       "  version    version alone\n"
+#ifdef EPX_BENCH
+                       "  bench      timings against the floor and MPI; `epx bench --help` lists its options\n"
+#endif
+    );
     return exit_code;
 }
 
@@ -27,6 +36,13 @@ int main(int argc, char **argv)
         (void)print_usage(stdout, 0);
         return finish();
     }
+#ifdef EPX_BENCH
+    if (argc >= 2 && strcmp(argv[1], "bench") == 0) {
+        static char name[] = "epx bench";
+        argv[1] = name;
+        return bench_main(argc - 1, argv + 1);
+    }
+#endif
     if (argc != 2) {
         return print_usage(stderr, 2);
     }
