@@ -163,7 +163,7 @@ uint32_t epx_comm_size_of(const struct epx_communicator *comm);
 enum epx_status epx_memory_alloc(size_t bytes, void **out);
 /* Frees it; not while an operation uses it. Null is allowed. Errors: EPX_ERR_NOT_FOUND for any other pointer that
  * epx_memory_alloc did not give in this process; EPX_ERR_STATE while it holds the x of row views that are out, until
- * they end or their communicator is destroyed. Thread: any. */
+ * they end, or their communicator fails or is destroyed. Thread: any. */
 enum epx_status epx_memory_free(void *pointer);
 
 /* ---- Plans --------------------------------------------------------------------------------------------------- */
@@ -319,13 +319,15 @@ enum epx_status epx_dispatch(struct epx_plan *plan, const struct epx_dispatch_ar
  * Valid on return: rows [0, n); all others as of epx_dispatch. Rows are read only, aligned to their elements, in no
  * particular distance from each other, and the same address as often as a token comes more than once.
  *
- * Life-time. On return the views of this plan are out. They end with the next epx_combine, epx_combine_start or
- * epx_views_release of the plan, on all ranks with the same round of the communicator (else EPX_ERR_MISMATCH there):
+ * Life-time. On return, and from epx_dispatch_views_start on, the views of this plan are out. They end with the next
+ * epx_combine, epx_combine_start or epx_views_release of the plan, on all ranks with the same round of the communicator
+ * (else EPX_ERR_MISMATCH there), and when the communicator fails:
  *   receiving  the rows may be read until this rank makes that call. Not during it: its peers may be back earlier.
  *   sending    the caller keeps x as it is, and does not free it, until that call has returned, or epx_wait for it.
  * That holds for plain rows in memory of epx_memory_alloc; of all else the library keeps a copy. (So x may be the
  * output of that epx_combine.) While views are out, the library refuses with EPX_ERR_STATE another dispatch of the
- * plan, epx_memory_free of x, and epx_comm_destroy; epx_plan_destroy keeps what peers look at. Other plans may be used.
+ * plan, epx_memory_free of x, and epx_comm_destroy (not what the caller does to x between epx_combine_start and
+ * epx_wait); epx_plan_destroy keeps what peers look at. Other plans may be used.
  * A rank that fails, exits or leaves in spite of that takes nothing away: rows stay readable until epx_comm_destroy on
  * the rank that reads them. But what they hold then is good only if the round that ends the views succeeds.
  *

@@ -89,7 +89,7 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                             .minimum = 0,
                             .maximum = 64,
                             .help = "threads that move the rows of a rank, its own included; 0: the processors divided "
-                                    "by the ranks of the host, at most 8"},
+                                    "by the ranks of the host, at most 8; ranks of one process share its workers"},
     [EPX_OPTION_THREAD_KIB] = {.name = "EPX_THREAD_KIB",
                                .kind = EPX_OPTION_INTEGER,
                                .default_text = "512",

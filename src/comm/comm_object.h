@@ -40,6 +40,7 @@ struct epx_comm {
     /* Of the running round: touched by the thread that runs it. Rounds follow each other through queue_lock. */
     uint64_t step;                       /* steps this rank has passed */
     uint64_t parts;                      /* parts of rounds that this rank has begun */
+    bool paces;                          /* false when others have not kept up in this round */
     struct epx_agreement_entry *entries; /* rank_count, scratch of epx_round_agree */
 
     /* The order of this rank's rounds. `ended` counts rounds that are over; until the communicator fails they end in

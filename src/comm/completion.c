@@ -197,6 +197,7 @@ enum epx_status epx_round_begin_until(struct epx_round *round, struct epx_comm *
         return status;
     }
     activity_set(round, EPX_PHASE_ENTER);
+    comm->paces = true;
     if (epx_fault("round.begin", (int)comm->rank)) {
         return fail_with(round, EPX_ERR_INTERNAL, "fault point round.begin");
     }

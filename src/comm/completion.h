@@ -112,8 +112,9 @@ void epx_round_end(struct epx_round *round);
 /*
  * Pacing: ranks that read the same memory in the same order find it in a shared cache when they stay near each other.
  * pace begins the next part of the round's work: it lets the others catch up while this rank is more than a part ahead
- * of them on average, for a bounded time. skip counts parts without waiting. All ranks count equally many parts in a
- * round; when they do not, only speed suffers.
+ * of them on average, for 1 ms at most and, once that was not enough, not again in the round. skip counts parts without
+ * waiting. All ranks count equally many parts in a round, those that skip before they do other work; when they do not,
+ * only speed suffers.
  */
 void epx_round_pace(struct epx_round *round);
 void epx_round_skip(struct epx_round *round, uint64_t parts);

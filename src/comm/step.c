@@ -278,21 +278,34 @@ enum epx_status epx_step_await(struct epx_comm *comm, uint64_t until_ns, uint64_
     return EPX_OK;
 }
 
+/* Whether the others have caught up, or pacing has become pointless. */
+static bool pace_over(const struct epx_comm *comm, uint64_t behind)
+{
+    return atomic_load_explicit(&comm->control->parts, memory_order_relaxed) >= behind ||
+           epx_word_failed(atomic_load_explicit(&comm->control->word.value, memory_order_relaxed)) != 0;
+}
+
 void epx_step_pace(struct epx_comm *comm)
 {
-    _Atomic uint64_t *parts = &comm->control->parts;
     uint64_t behind = comm->parts > 0 ? (comm->parts - 1) * comm->rank_count : 0;
     comm->parts++;
-    atomic_fetch_add_explicit(parts, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&comm->control->parts, 1, memory_order_relaxed);
+    if (!comm->paces) {
+        return;
+    }
     for (uint32_t i = 0; i < PAUSE_COUNT; i++) {
-        if (atomic_load_explicit(parts, memory_order_relaxed) >= behind) {
+        if (pace_over(comm, behind)) {
             return;
         }
         epx_cpu_pause();
     }
-    /* No failure needs to be seen here: the time is short, and the step that follows sees it. */
     uint64_t end_ns = epx_clock_ns() + PACE_NS;
-    while (atomic_load_explicit(parts, memory_order_relaxed) < behind && epx_clock_ns() < end_ns) {
+    while (!pace_over(comm, behind)) {
+        if (epx_clock_ns() >= end_ns) {
+            /* Somebody is late, stopped or dead: that is for the next step to find, and this rank must get there. */
+            comm->paces = false;
+            return;
+        }
         (void)sched_yield();
     }
 }

@@ -1,6 +1,8 @@
 #include "comm/completion.h"
 #include "epx/objects.h"
 
+#include <stdio.h>
+
 /* The plans of this process whose row views are out. No other lock is taken under this one. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct epx_plan *first_shown;
@@ -42,6 +44,12 @@ static void unlock_list(void)
 
 static enum epx_status fail_out(const struct epx_plan_views *views, const char *what)
 {
+    if (views->abandoned) {
+        return epx_fail(EPX_ERR_STATE,
+                        "%s while the row views of dispatch round %llu are out: their plan is destroyed, "
+                        "epx_comm_destroy comes first",
+                        what, (unsigned long long)views->round);
+    }
     return epx_fail(EPX_ERR_STATE,
                     "%s while the row views of dispatch round %llu are out: epx_combine or epx_views_release of their "
                     "plan comes first",
@@ -152,8 +160,18 @@ void epx_views_forget(const struct epx_communicator *communicator)
     }
 }
 
-/* A copy of the place `index` of the list; false behind its end. */
-static bool shown_at(size_t index, struct epx_plan_views *views)
+/* What peers of a failed communicator read counts for nothing. The thread's own text stays. */
+static bool has_failed(const struct epx_plan *plan)
+{
+    char text[EPX_ERROR_TEXT_BYTES];
+    (void)snprintf(text, sizeof text, "%s", epx_error_text());
+    bool failed = epx_comm_failure(plan->communicator->comm) != EPX_OK;
+    epx_error_text_set(text);
+    return failed;
+}
+
+/* A copy of the place `index` of the list, and whether it counts; false behind its end. */
+static bool shown_at(size_t index, struct epx_plan_views *views, bool *counts)
 {
     lock_list();
     const struct epx_plan *plan = first_shown;
@@ -162,6 +180,7 @@ static bool shown_at(size_t index, struct epx_plan_views *views)
     }
     if (plan != NULL) {
         *views = plan->views;
+        *counts = !has_failed(plan);
     }
     unlock_list();
     return plan != NULL;
@@ -170,11 +189,12 @@ static bool shown_at(size_t index, struct epx_plan_views *views)
 enum epx_status epx_views_check_free(const void *pointer)
 {
     struct epx_plan_views views;
-    for (size_t i = 0; shown_at(i, &views); i++) {
+    bool counts;
+    for (size_t i = 0; shown_at(i, &views, &counts); i++) {
         uintptr_t start = (uintptr_t)pointer;
         uintptr_t x = (uintptr_t)views.x;
         uint64_t offset;
-        if (x >= start && x != 0 && epx_arena_offset_of(pointer, x - start + views.x_bytes, &offset)) {
+        if (counts && x >= start && x != 0 && epx_arena_offset_of(pointer, x - start + views.x_bytes, &offset)) {
             return fail_out(&views, "epx_memory_free of x");
         }
     }

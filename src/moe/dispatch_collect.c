@@ -64,10 +64,24 @@ static enum epx_status check_token_count(struct epx_dispatch_run *run, int64_t r
                            (long long)limit);
 }
 
+/* Equal on all ranks, since all that it depends on is. */
+static int64_t part_count(const struct epx_dispatch_run *run, uint64_t part_bytes)
+{
+    const struct epx_dispatch_plan *plan = run->plan;
+    /* A smooth row has one reader. */
+    if (plan->smooth || part_bytes == 0) {
+        return 1;
+    }
+    uint64_t parts = 1 + (uint64_t)run->all_token_count * plan->row_bytes / part_bytes;
+    int64_t limit = epx_min_i64(run->all_token_count, EPX_DISPATCH_PARTS_MAX);
+    return parts < (uint64_t)limit ? (int64_t)parts : limit < 1 ? 1 : limit;
+}
+
 enum epx_status epx_dispatch_collect(struct epx_dispatch_run *run)
 {
     struct epx_dispatch_plan *plan = run->plan;
     uint64_t total_bytes = 0;
+    uint64_t part_bytes = 0;
     for (int64_t rank = 0; rank < plan->world.rank_count; rank++) {
         struct epx_dispatch_source *source = &plan->sources[rank];
         struct epx_exchange_header header;
@@ -81,12 +95,11 @@ enum epx_status epx_dispatch_collect(struct epx_dispatch_run *run)
         }
         EPX_TRY(check_token_count(run, rank, source->token_count));
         run->all_token_count += source->token_count;
+        part_bytes = rank == 0 ? header.part_bytes : part_bytes;
         total_bytes += (uint64_t)(source->token_count * plan->world.topk) * plan->row_bytes;
     }
     run->streaming = total_bytes > plan->stream_bytes;
-    /* A smooth row has one reader. */
-    uint64_t source_bytes = plan->smooth ? 0 : (uint64_t)run->all_token_count * plan->row_bytes;
-    run->part_count = 1 + (int64_t)(source_bytes / plan->part_bytes);
+    run->part_count = part_count(run, part_bytes);
     return EPX_OK;
 }
 

@@ -143,7 +143,6 @@ static enum epx_status move_moe(const struct row_mover *mover, const struct lane
     for (int64_t part = 0; part < run->part_count; part++) {
         if (paces) {
             epx_rounds_pace(&run->rounds);
-            run->parts_begun++;
         }
         int64_t end = epx_min_i64((part + 1) * per_part, run->all_token_count);
         EPX_TRY(move_part(mover, lane, epx_min_i64(part * per_part, end), end));

@@ -17,6 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Parts of a dispatch at most: what pacing can cost is bounded. */
+#define EPX_DISPATCH_PARTS_MAX 4096
+
 /* What a rank published, checked. Lives from ENTER to DONE. */
 struct epx_dispatch_source {
     int64_t token_count;
@@ -47,10 +50,9 @@ struct epx_dispatch_run {
     bool streaming;
     int64_t all_token_count; /* of all ranks */
     int64_t part_count;      /* parts in which the sources are read, equal on all ranks */
-    int64_t parts_begun;
-    bool weights;       /* two-level with expertScales: expand_scales is written where it is given */
-    int64_t row_count;  /* own valid rows, without the tensor-parallel peer's */
-    int64_t peer_count; /* the peer's */
+    bool weights;            /* two-level with expertScales: expand_scales is written where it is given */
+    int64_t row_count;       /* own valid rows, without the tensor-parallel peer's */
+    int64_t peer_count;      /* the peer's */
     struct epx_operation_stats stats;
 };
 

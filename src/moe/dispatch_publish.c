@@ -246,6 +246,7 @@ enum epx_status epx_dispatch_publish(struct epx_dispatch_run *run, struct epx_pu
     header.sorted_at = plan->layout.sorted_at;
     header.occurrence_at = plan->layout.occurrence_at;
     header.ids_at = plan->layout.ids_at;
+    header.part_bytes = plan->part_bytes;
     if (run->weights) {
         publish_weights(run, &header);
     }

@@ -18,10 +18,11 @@ static enum epx_status move(struct epx_dispatch_run *run)
     const struct epx_moe_world *world = &run->plan->world;
     EPX_TRY(epx_dispatch_collect(run));
     EPX_TRY(epx_dispatch_count(run));
-    EPX_TRY(epx_view_present(&run->tensors->row_views) ? epx_dispatch_view_rows(run) : epx_dispatch_move_rows(run));
-    if (run->part_count > 1) {
-        epx_rounds_skip(&run->rounds, run->part_count - run->parts_begun); /* of a rank that reads in another order */
+    bool views = epx_view_present(&run->tensors->row_views);
+    if (run->part_count > 1 && (views || world->holds_shared)) {
+        epx_rounds_skip(&run->rounds, run->part_count); /* reads in another order, or nothing */
     }
+    EPX_TRY(views ? epx_dispatch_view_rows(run) : epx_dispatch_move_rows(run));
     if (world->tp) {
         EPX_TRY(epx_dispatch_exchange_tp(run));
     }

@@ -35,7 +35,8 @@ struct epx_exchange_header {
     uint64_t counts_at; /* int32 [count_elems]; combine, and dispatch to the tensor-parallel peer */
     int64_t count_elems;
     int64_t own_row_count; /* combine, to the tensor-parallel peer: rows of the own group */
-    uint64_t reserved[6];
+    uint64_t part_bytes;   /* dispatch: token rows that all read before they go on; rank 0's counts for all */
+    uint64_t reserved[5];
     struct epx_published_rows rows;
     struct epx_published_rows shared_rows; /* dispatch: what ranks with the shared expert take, by token */
 };

@@ -21,8 +21,8 @@ struct epx_team {
     struct epx_team_failure *failures; /* [thread_count] */
 };
 
-/* As many threads as EPX_THREADS says, by default the processors that each rank of the host has, and starts the
- * workers. EPX_ERR_CONFIG, EPX_ERR_NO_MEMORY. */
+/* As many threads as EPX_THREADS says, by default the processors that each of the host's rank_count ranks has, and
+ * starts the workers. EPX_ERR_CONFIG, EPX_ERR_NO_MEMORY. */
 EPX_NODISCARD enum epx_status epx_team_init(struct epx_team *team, int64_t rank_count);
 void epx_team_fini(struct epx_team *team);
 

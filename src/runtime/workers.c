@@ -140,6 +140,8 @@ void epx_workers_run(uint32_t part_count, void (*run)(void *context, uint32_t pa
         return;
     }
     struct job job = {.run = run, .context = context, .part_count = part_count};
+    int cancel_state;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state); /* the job lies on this stack */
     (void)pthread_cond_init(&job.all_finished, NULL);
     (void)pthread_mutex_lock(&pool.lock);
     struct job **end = &pool.oldest;
@@ -159,4 +161,5 @@ void epx_workers_run(uint32_t part_count, void (*run)(void *context, uint32_t pa
     }
     (void)pthread_mutex_unlock(&pool.lock);
     (void)pthread_cond_destroy(&job.all_finished);
+    (void)pthread_setcancelstate(cancel_state, NULL);
 }
