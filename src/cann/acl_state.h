@@ -37,7 +37,7 @@ struct aclTensor {
     int64_t offset;     /* elements */
     int64_t storage_dims[8];
     int64_t storage_elems; /* product of storage_dims, checked */
-    void *data;            /* start of the storage */
+    void *_Atomic data;    /* start of the storage; programs set it from any thread */
 };
 #define EPX_CANN_TENSOR_MAGIC 0x5450584e4e4c4341ull
 

@@ -75,7 +75,8 @@ enum epx_status epx_cann_tensor_view(const struct aclTensor *tensor, const char 
         view->shape[i] = tensor->view_dims[i];
         view->stride[i] = tensor->strides[i];
     }
-    view->data = tensor->data ? (char *)tensor->data + offset : NULL;
+    void *data = tensor->data; /* once: it may be set meanwhile */
+    view->data = data ? (char *)data + offset : NULL;
     *offset_bytes = (uint64_t)offset;
     return EPX_OK;
 }

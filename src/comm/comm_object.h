@@ -59,6 +59,7 @@ struct epx_comm {
     _Atomic uint64_t wait_step;
     _Atomic uint64_t wait_since_ns;
     uint64_t wait_deadline_ns; /* of the same wait; EPX_NEVER: none */
+    uint64_t wait_check_ns;    /* when to look at the others' health */
 };
 
 /* EPX_ERR_STATE in a child of fork, where the control region is not mapped. */

@@ -217,6 +217,7 @@ enum epx_status epx_step_arrive(struct epx_comm *comm)
     order_release(comm->order_tag);
     uint64_t now_ns = epx_clock_ns();
     atomic_store_explicit(&comm->wait_since_ns, now_ns, memory_order_release);
+    comm->wait_check_ns = now_ns + comm->policy.slice_ns;
     comm->wait_deadline_ns = epx_deadline_after_ms(atomic_load_explicit(&comm->op_timeout_ms, memory_order_relaxed));
     /* Release: this rank's memory goes to whoever completes the step. Acquire: the last one has everybody's. */
     uint64_t arrivals = atomic_fetch_add_explicit(&control->arrivals, 1, memory_order_acq_rel) + 1;
@@ -257,7 +258,7 @@ enum epx_status epx_step_await(struct epx_comm *comm, uint64_t until_ns, uint64_
         .since_ns = atomic_load_explicit(&comm->wait_since_ns, memory_order_relaxed),
         .deadline_ns = comm->wait_deadline_ns,
         .until_ns = until_ns,
-        .check_ns = epx_clock_ns() + comm->policy.slice_ns,
+        .check_ns = comm->wait_check_ns, /* kept from piece to piece: this process may be stopped between two */
     };
     *pending = false;
     atomic_store_explicit(&comm->wait_step, step, memory_order_release);
@@ -266,6 +267,7 @@ enum epx_status epx_step_await(struct epx_comm *comm, uint64_t until_ns, uint64_
     wait_sleep(&wait);
     if (word_load(comm) == wait.pending) {
         comm->wait_deadline_ns = wait.deadline_ns;
+        comm->wait_check_ns = wait.check_ns;
         *pending = true;
         return EPX_OK;
     }

@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/float_environment.h"
 #include "moe/combine_plan.h"
 
 static enum epx_status arrive(struct epx_combine_run *run)
@@ -107,6 +108,7 @@ bool epx_combine_binding_advance(struct epx_combine_plan *plan, struct epx_combi
                                  struct epx_operation_stats *stats, enum epx_status *status)
 {
     bool pending = false;
+    uint64_t environment = epx_float_environment_default();
     *status = EPX_OK;
     if (binding->stage == EPX_MOE_STAGE_TURN) {
         *status = take_turn(plan, binding, until_ns, &pending);
@@ -117,6 +119,7 @@ bool epx_combine_binding_advance(struct epx_combine_plan *plan, struct epx_combi
     if (*status == EPX_OK && binding->stage == EPX_MOE_STAGE_DONE && !pending) {
         *status = pass_done(plan, binding, until_ns, stats, &pending);
     }
+    epx_float_environment_restore(environment);
     return !pending;
 }
 

@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "base/float_environment.h"
 #include "moe/dispatch_plan.h"
 #include "moe/view.h"
 
@@ -114,6 +115,7 @@ bool epx_dispatch_binding_advance(struct epx_dispatch_plan *plan, struct epx_dis
                                   uint64_t until_ns, struct epx_operation_stats *stats, enum epx_status *status)
 {
     bool pending = false;
+    uint64_t environment = epx_float_environment_default();
     *status = EPX_OK;
     if (binding->stage == EPX_MOE_STAGE_TURN) {
         *status = take_turn(plan, binding, until_ns, &pending);
@@ -124,6 +126,7 @@ bool epx_dispatch_binding_advance(struct epx_dispatch_plan *plan, struct epx_dis
     if (*status == EPX_OK && binding->stage == EPX_MOE_STAGE_DONE && !pending) {
         *status = pass_done(plan, binding, until_ns, stats, &pending);
     }
+    epx_float_environment_restore(environment);
     return !pending;
 }
 

@@ -1,6 +1,7 @@
 #include "moe/team.h"
 
 #include "base/config.h"
+#include "base/float_environment.h"
 #include "base/topology.h"
 #include "runtime/workers.h"
 
@@ -20,7 +21,9 @@ static void run_lane(void *context, uint32_t lane)
 {
     const struct call *call = context;
     struct epx_team_failure *failure = &call->team->failures[lane];
+    uint64_t environment = epx_float_environment_default(); /* a worker has its creator's */
     failure->status = call->task->run(call->task->context, lane, call->lane_count);
+    epx_float_environment_restore(environment);
     if (failure->status != EPX_OK) {
         (void)snprintf(failure->text, sizeof failure->text, "%s", epx_error_text());
     }

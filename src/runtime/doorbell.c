@@ -3,6 +3,7 @@
 #include "base/fault.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -23,13 +24,20 @@ static void in_parent(void)
     pthread_mutex_unlock(&bells_lock);
 }
 
+/* With a number that the program closed and got again for a file of its own nothing may be done. */
+static bool is_timer(int bell)
+{
+    struct itimerspec when;
+    return timerfd_gettime(bell, &when) == 0;
+}
+
 static void in_child(void)
 {
     for (int i = 0; i < EPX_DOORBELLS_MAX; i++) {
-        if (bells[i] != 0) {
+        if (bells[i] != 0 && is_timer(bells[i] - 1)) {
             (void)close(bells[i] - 1);
-            bells[i] = 0;
         }
+        bells[i] = 0;
     }
     pthread_mutex_init(&bells_lock, NULL);
 }
@@ -90,15 +98,16 @@ void epx_doorbell_ring(int bell, uint64_t delay_ns)
     (void)timerfd_settime(bell, 0, &when, NULL);
 }
 
-bool epx_doorbell_await(int bell)
+enum epx_doorbell_call epx_doorbell_await(int bell)
 {
     uint64_t rings;
-    ssize_t got;
+    struct pollfd slot = {.fd = bell, .events = POLLIN};
+    int ready;
     do {
-        got = read(bell, &rings, sizeof rings);
-    } while (got < 0 && errno == EINTR);
-    if (got == (ssize_t)sizeof rings) {
-        return true;
+        ready = poll(&slot, 1, EPX_DOORBELL_PATIENCE_MS);
+    } while (ready < 0 && errno == EINTR);
+    if (is_timer(bell)) {
+        return ready > 0 && read(bell, &rings, sizeof rings) > 0 ? EPX_DOORBELL_RANG : EPX_DOORBELL_SILENT;
     }
     pthread_mutex_lock(&bells_lock);
     int place = find(bell + 1);
@@ -106,5 +115,5 @@ bool epx_doorbell_await(int bell)
         bells[place] = 0;
     }
     pthread_mutex_unlock(&bells_lock);
-    return false;
+    return EPX_DOORBELL_LOST;
 }

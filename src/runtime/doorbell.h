@@ -18,8 +18,16 @@ void epx_doorbell_close(int bell);
 /* Rings once after delay_ns, and not at an earlier set time any more. */
 void epx_doorbell_ring(int bell, uint64_t delay_ns);
 
-/* Sleeps until it rings, or returns at once when it has rung since the last call. False when the descriptor was closed
- * behind the library's back: it is none of its own any more. */
-bool epx_doorbell_await(int bell);
+enum epx_doorbell_call {
+    EPX_DOORBELL_RANG,
+    EPX_DOORBELL_SILENT, /* not within EPX_DOORBELL_PATIENCE_MS */
+    EPX_DOORBELL_LOST,   /* the descriptor was closed behind the library's back: it is none of its own any more */
+};
+
+/* A bell that the program has closed under a sleeper never rings: nobody sleeps longer on one. */
+#define EPX_DOORBELL_PATIENCE_MS 1000
+
+/* Sleeps until it rings, or returns at once when it has rung since the last call. */
+enum epx_doorbell_call epx_doorbell_await(int bell);
 
 #endif

@@ -53,6 +53,7 @@ struct epx_stream {
     pthread_t worker;
     bool closing;
     bool bell_refused;
+    bool idle;            /* the bell was silent for long: the worker's next sleep is on the condition */
     int bell;             /* -1: none */
     uint64_t rings_at_ns; /* while the worker is on the bell; 0: at once, EPX_NEVER: not set */
     struct epx_stream_habit habit;

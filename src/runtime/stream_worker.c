@@ -22,12 +22,13 @@ static void sleep_on_bell(struct epx_stream *stream)
     stream->place = EPX_WORKER_ON_BELL;
     stream->rings_at_ns = EPX_NEVER;
     pthread_mutex_unlock(&stream->lock);
-    bool rang = epx_doorbell_await(stream->bell);
+    enum epx_doorbell_call call = epx_doorbell_await(stream->bell);
     pthread_mutex_lock(&stream->lock);
-    if (!rang) {
+    if (call == EPX_DOORBELL_LOST) {
         stream->bell = -1;
         stream->bell_refused = true;
     }
+    stream->idle = call == EPX_DOORBELL_SILENT;
     /* Nobody has called at once, and nobody has come. */
     if (stream->rings_at_ns != 0 && epx_stream_has_work(stream)) {
         epx_stream_note_late(stream);
@@ -37,10 +38,11 @@ static void sleep_on_bell(struct epx_stream *stream)
 
 static void worker_sleep(struct epx_stream *stream)
 {
-    if (epx_stream_expects_wait(stream) && has_bell(stream)) {
+    if (!stream->idle && epx_stream_expects_wait(stream) && has_bell(stream)) {
         sleep_on_bell(stream);
         return;
     }
+    stream->idle = false;
     stream->place = EPX_WORKER_ON_CONDITION;
     while (stream->place == EPX_WORKER_ON_CONDITION) {
         pthread_cond_wait(&stream->work, &stream->lock);

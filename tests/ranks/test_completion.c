@@ -123,6 +123,40 @@ static void round__waits_in_pieces(void **state)
     expect_rounds(world);
 }
 
+/* Between two pieces of a wait this process does nothing for longer than any deadline, as when it is stopped. */
+static void pausing_rank(struct world *world, uint32_t rank)
+{
+    struct epx_comm *comm = NULL;
+    struct epx_round round;
+    struct epx_agreement agreement = {{1}};
+    bool pending;
+    RANK_CHECK(world_open(world, rank, &comm) == EPX_OK);
+    RANK_CHECK(epx_round_begin(&round, comm, epx_round_reserve(comm), EPX_OPERATION_DISPATCH) == EPX_OK);
+    if (rank == 0) {
+        RANK_CHECK(epx_round_publish(&round, &agreement, NULL) == EPX_OK);
+        RANK_CHECK(epx_round_arrive(&round, EPX_PHASE_ENTER) == EPX_OK);
+        RANK_CHECK(epx_round_await(&round, epx_clock_ns() + 1000000u, &pending) == EPX_OK && pending);
+        sleep_us(1200000);
+        RANK_CHECK(epx_round_await(&round, EPX_NEVER, &pending) == EPX_OK && !pending);
+    } else {
+        sleep_us(1300000);
+        RANK_CHECK(epx_round_enter(&round, &agreement, NULL, 0, NULL) == EPX_OK);
+    }
+    RANK_CHECK(epx_round_step(&round, EPX_PHASE_DONE) == EPX_OK);
+    epx_round_end(&round);
+    atomic_store(&world->reports[rank].rounds, 1);
+    RANK_CHECK(epx_comm_close(comm) == EPX_OK);
+}
+
+static void round__stopped_between_pieces(void **state)
+{
+    (void)state;
+    struct world *world = world_create(2, 500);
+    world->round_count = 1;
+    world_run(world, pausing_rank);
+    expect_rounds(world);
+}
+
 static void round__sixteen_ranks_on_two_cores(void **state)
 {
     (void)state;
@@ -334,6 +368,7 @@ int main(void)
         cmocka_unit_test(round__processes_with_delays),
         cmocka_unit_test(round__threads_with_delays),
         cmocka_unit_test(round__waits_in_pieces),
+        cmocka_unit_test(round__stopped_between_pieces),
         cmocka_unit_test(round__sixteen_ranks_on_two_cores),
         cmocka_unit_test(round__each_way_of_waiting),
         cmocka_unit_test(close__others_still_at_work),

@@ -182,15 +182,32 @@ static void doorbell__rings(void **state)
     assert_true(bell >= 0);
     uint64_t before_ns = epx_clock_ns();
     epx_doorbell_ring(bell, 5000000u);
-    assert_true(epx_doorbell_await(bell));
+    assert_int_equal(epx_doorbell_await(bell), EPX_DOORBELL_RANG);
     assert_true(epx_clock_ns() - before_ns >= 5000000u);
     epx_doorbell_ring(bell, 3600000000000u);
     epx_doorbell_ring(bell, 0); /* the last one counts */
     usleep(1000);
-    assert_true(epx_doorbell_await(bell)); /* also when it has rung before */
+    assert_int_equal(epx_doorbell_await(bell), EPX_DOORBELL_RANG); /* also when it has rung before */
     assert_int_equal(close(bell), 0);
-    assert_false(epx_doorbell_await(bell));
+    assert_int_equal(epx_doorbell_await(bell), EPX_DOORBELL_LOST);
     epx_doorbell_close(bell); /* no longer one */
+}
+
+static void doorbell__closed_under_the_worker(void **state)
+{
+    (void)state;
+    atomic_bool ran = false;
+    struct epx_stream *stream = new_stream();
+    learn_early_waits(stream);
+    assert_true(worker_sleeps_on_bell(stream));
+    pthread_mutex_lock(&stream->lock);
+    int bell = stream->bell;
+    pthread_mutex_unlock(&stream->lock);
+    assert_int_equal(close(bell), 0);
+    submit_for_all(stream, run_flag, &ran);
+    await(&ran); /* after EPX_DOORBELL_PATIENCE_MS at most, and not never */
+    assert_int_equal(epx_stream_synchronize(stream, -1), EPX_OK);
+    epx_stream_destroy(stream);
 }
 
 /* ---- Stress ------------------------------------------------------------------------------------------------------ */
@@ -323,6 +340,7 @@ int main(void)
         cmocka_unit_test(descriptors__none_left),
         cmocka_unit_test(doorbells__few),
         cmocka_unit_test(doorbell__rings),
+        cmocka_unit_test(doorbell__closed_under_the_worker),
         cmocka_unit_test(stress__of_submissions_and_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
