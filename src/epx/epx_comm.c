@@ -341,7 +341,12 @@ enum epx_status epx_comm_destroy(struct epx_communicator *comm)
         return epx_fail(EPX_ERR_INVALID, "not a communicator");
     }
     EPX_TRY(epx_views_check_left(comm));
-    EPX_TRY(epx_comm_close(comm->comm));
+    epx_views_set_closing(comm, true);
+    enum epx_status status = epx_comm_close(comm->comm);
+    if (status != EPX_OK) {
+        epx_views_set_closing(comm, false);
+        return status;
+    }
     epx_views_forget(comm);
     comm->comm = NULL;
     /* A child of fork has its parent's stream without the thread behind it. */

@@ -160,9 +160,20 @@ void epx_views_forget(const struct epx_communicator *communicator)
     }
 }
 
-/* What peers of a failed communicator read counts for nothing. The thread's own text stays. */
+void epx_views_set_closing(struct epx_communicator *communicator, bool closing)
+{
+    lock_list();
+    communicator->closing = closing;
+    unlock_list();
+}
+
+/* What peers of a failed communicator read counts for nothing. The thread's own text stays. A communicator that is
+   being destroyed by another thread is not asked: its views of plans with a handle are there only if it has failed. */
 static bool has_failed(const struct epx_plan *plan)
 {
+    if (plan->communicator->closing) {
+        return !plan->views.abandoned;
+    }
     char text[EPX_ERROR_TEXT_BYTES];
     (void)snprintf(text, sizeof text, "%s", epx_error_text());
     bool failed = epx_comm_failure(plan->communicator->comm) != EPX_OK;
@@ -170,27 +181,31 @@ static bool has_failed(const struct epx_plan *plan)
     return failed;
 }
 
-/* A copy of the place `index` of the list, and whether it counts; false behind its end. */
-static bool shown_at(size_t index, struct epx_plan_views *views, bool *counts)
+/* The next plan behind `last` by address, so that none is missed while others come and go; a copy of its views, and
+   whether they count. Null when there is none; the plan is not to be looked into. */
+static const struct epx_plan *next_shown(const struct epx_plan *last, struct epx_plan_views *views, bool *counts)
 {
+    const struct epx_plan *next = NULL;
     lock_list();
-    const struct epx_plan *plan = first_shown;
-    for (; plan != NULL && index > 0; index--) {
-        plan = plan->views.next;
+    for (const struct epx_plan *plan = first_shown; plan != NULL; plan = plan->views.next) {
+        if ((uintptr_t)plan > (uintptr_t)last && (next == NULL || (uintptr_t)plan < (uintptr_t)next)) {
+            next = plan;
+        }
     }
-    if (plan != NULL) {
-        *views = plan->views;
-        *counts = !has_failed(plan);
+    if (next != NULL) {
+        *views = next->views;
+        *counts = !has_failed(next);
     }
     unlock_list();
-    return plan != NULL;
+    return next;
 }
 
 enum epx_status epx_views_check_free(const void *pointer)
 {
     struct epx_plan_views views;
     bool counts;
-    for (size_t i = 0; shown_at(i, &views, &counts); i++) {
+    const struct epx_plan *plan = next_shown(NULL, &views, &counts);
+    for (; plan != NULL; plan = next_shown(plan, &views, &counts)) {
         uintptr_t start = (uintptr_t)pointer;
         uintptr_t x = (uintptr_t)views.x;
         uint64_t offset;

@@ -27,6 +27,7 @@ struct epx_communicator {
     pid_t process;
     struct epx_comm *comm;     /* null once destroyed */
     struct epx_stream *stream; /* made by the first start; null before */
+    bool closing;              /* being destroyed: nobody asks `comm` any more; under the lock of epx_views.c */
 };
 
 /* Row views of a plan that have been given out and not been ended. They hold a reference to the plan. */
@@ -79,6 +80,9 @@ EPX_NODISCARD enum epx_status epx_views_check_left(const struct epx_communicator
 
 /* The communicator is gone: nobody has a say about its plans' views any more. */
 void epx_views_forget(const struct epx_communicator *communicator);
+
+/* Its destruction begins, or has been refused: what other threads ask about views does not look at its rounds. */
+void epx_views_set_closing(struct epx_communicator *communicator, bool closing);
 
 /* EPX_ERR_STATE when an allocation holds tokens that views are out of. */
 EPX_NODISCARD enum epx_status epx_views_check_free(const void *pointer);
