@@ -76,6 +76,13 @@ static void *allocate(int64_t count, size_t elem_bytes)
     return epx_memory_alloc((size_t)count * elem_bytes, &memory) == EPX_OK ? memory : NULL;
 }
 
+/* The same for rows, of which there may be far more than arrive. */
+static void *reserve(int64_t count, size_t elem_bytes)
+{
+    void *memory = NULL;
+    return epx_memory_reserve((size_t)count * elem_bytes, &memory) == EPX_OK ? memory : NULL;
+}
+
 static int prepare_tensors(struct rank_state *state)
 {
     const struct demo_options *options = state->options;
@@ -91,7 +98,7 @@ static int prepare_tensors(struct rank_state *state)
     state->dispatch.expert_ids = ids;
     state->dispatch.expert_scales = weights;
     state->dispatch.smooth_scales = state->smooth_scales;
-    state->dispatch.expand_x = allocate(state->recv_row_max * options->hidden, options->int8_rows ? 1 : 2);
+    state->dispatch.expand_x = reserve(state->recv_row_max * options->hidden, options->int8_rows ? 1 : 2);
     state->dispatch.dynamic_scales = allocate(state->recv_row_max, sizeof(float));
     state->dispatch.expand_idx = allocate(copies, sizeof(int32_t));
     state->dispatch.expert_token_nums = allocate(state->local_experts, sizeof(int64_t));
@@ -109,7 +116,7 @@ static int prepare_tensors(struct rank_state *state)
     state->views.expert_token_nums = state->dispatch.expert_token_nums;
     state->views.ep_recv_counts = state->dispatch.ep_recv_counts;
     state->views.expand_scales = state->dispatch.expand_scales;
-    state->expert_out = allocate(state->recv_row_max * options->hidden, sizeof(uint16_t));
+    state->expert_out = reserve(state->recv_row_max * options->hidden, sizeof(uint16_t));
     state->combine = (struct epx_combine_args)EPX_COMBINE_ARGS_INIT;
     state->combine.token_count = options->tokens;
     state->combine.expand_x = state->expert_out;
@@ -119,8 +126,8 @@ static int prepare_tensors(struct rank_state *state)
     state->combine.expert_scales = weights;
     state->combine.x = allocate(elems, sizeof(uint16_t));
     state->first_x = malloc((size_t)elems * sizeof(uint16_t) + 1);
-    if (state->combine.x == NULL || state->expert_out == NULL || state->first_x == NULL || x == NULL || ids == NULL ||
-        weights == NULL || state->views.rows == NULL) {
+    if (state->combine.x == NULL || state->dispatch.expand_x == NULL || state->expert_out == NULL ||
+        state->first_x == NULL || x == NULL || ids == NULL || weights == NULL || state->views.rows == NULL) {
         return give_up(state, "tensors", epx_last_error());
     }
     layer_make_inputs(options, state->rank, x, ids, weights);
@@ -155,12 +162,15 @@ static int prepare_experts(struct rank_state *state)
     return 0;
 }
 
-static void run_experts(struct rank_state *state, enum board_form form)
+static enum epx_status run_experts(struct rank_state *state, enum board_form form)
 {
     const struct demo_options *options = state->options;
     size_t row_bytes = (size_t)options->hidden * (options->int8_rows ? 1 : 2);
+    int64_t rows = state->dispatch.ep_recv_counts[options->rank_count * state->local_experts - 1];
     int64_t row = 0;
-    for (int64_t local = 0; local < state->local_experts; local++) {
+    enum epx_status status =
+        epx_memory_need(state->expert_out, (size_t)(rows * options->hidden) * sizeof *state->expert_out);
+    for (int64_t local = 0; status == EPX_OK && local < state->local_experts; local++) {
         const char *dense = (const char *)state->dispatch.expand_x + (size_t)row * row_bytes;
         const struct layer_rows in = {
             .count = state->dispatch.expert_token_nums[local],
@@ -172,6 +182,7 @@ static void run_experts(struct rank_state *state, enum board_form form)
                          state->scratch);
         row += in.count;
     }
+    return status;
 }
 
 static enum epx_status dispatch(struct rank_state *state, enum board_form form)
@@ -188,7 +199,9 @@ static int run_layer(struct rank_state *state, enum board_form form, int64_t rou
         return give_up(state, "dispatch", epx_last_error());
     }
     uint64_t dispatched = now_ns();
-    run_experts(state, form);
+    if (run_experts(state, form) != EPX_OK) {
+        return give_up(state, "experts", epx_last_error());
+    }
     uint64_t computed = now_ns();
     if (epx_combine(state->plan, &state->combine) != EPX_OK) {
         return give_up(state, "combine", epx_last_error());

@@ -166,6 +166,15 @@ enum epx_status epx_memory_alloc(size_t bytes, void **out);
  * they end, or their communicator fails or is destroyed. Thread: any. */
 enum epx_status epx_memory_free(void *pointer);
 
+/* The same for buffers of the most rows that could arrive: pages come as an operation writes them, from the beginning
+ * on, so that the buffer costs what has arrived at most. Where the program itself is going to write, it calls
+ * epx_memory_need first; without, a lack of memory ends it as it does with memory of malloc. Limits are checked here
+ * too, with what earlier reservations of the process have not taken yet. Errors: EPX_ERR_NO_MEMORY. Owner of *out: the
+ * caller, until epx_memory_free. Thread: any. */
+enum epx_status epx_memory_reserve(size_t bytes, void **out);
+/* Brings in the pages of [pointer, pointer + bytes) of one allocation, and all before them. Errors: EPX_ERR_NULL,
+ * EPX_ERR_NOT_FOUND, EPX_ERR_NO_MEMORY. Owner: unchanged. Thread: any. */
+enum epx_status epx_memory_need(const void *pointer, size_t bytes);
 /* ---- Plans --------------------------------------------------------------------------------------------------- */
 
 enum epx_data_type { EPX_FP16 = 0, EPX_BF16 = 1 };
@@ -307,6 +316,7 @@ struct epx_combine_args {
  * Owner: all tensors stay the caller's. Thread: as the communicator.
  * Source: aclnnMoeDistributeDispatch (first version of the operator). Differs: no limits on sizes; bad ids and too many
  * rows are errors; expert_token_nums are counts, and globalBs is not asked for.
+ *   EPX_ERR_RANK_MEMORY a rank had no memory for what it was to write (see epx_memory_reserve)
  */
 enum epx_status epx_dispatch(struct epx_plan *plan, const struct epx_dispatch_args *args);
 

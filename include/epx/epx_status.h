@@ -34,15 +34,16 @@ enum epx_status {
     EPX_ERR_JOIN_TIMEOUT = 32, /* not all ranks came in time */
 
     /* A round failed: the same status on every rank of the communicator, which stays failed until destroyed. */
-    EPX_ERR_MISMATCH = 40,  /* ranks disagree on an argument or on the order of calls */
-    EPX_ERR_EXPERT_ID = 41, /* an expert id is out of range */
-    EPX_ERR_CAPACITY = 42,  /* more rows arrive than the output tensor holds */
-    EPX_ERR_COUNTS = 43,    /* counts given to combine contradict each other or the tensor */
-    EPX_ERR_PEER_DEAD = 44, /* a rank's process ended while others waited for it */
-    EPX_ERR_PEER_LEFT = 45, /* a rank destroyed its communicator while others waited for it */
-    EPX_ERR_TIMEOUT = 46,   /* a rank did not come before the deadline */
-    EPX_ERR_PROTOCOL = 47,  /* a peer published a value that cannot be right */
-    EPX_ERR_ABORTED = 48,   /* the application aborted the communicator */
+    EPX_ERR_MISMATCH = 40,    /* ranks disagree on an argument or on the order of calls */
+    EPX_ERR_EXPERT_ID = 41,   /* an expert id is out of range */
+    EPX_ERR_CAPACITY = 42,    /* more rows arrive than the output tensor holds */
+    EPX_ERR_COUNTS = 43,      /* counts given to combine contradict each other or the tensor */
+    EPX_ERR_PEER_DEAD = 44,   /* a rank's process ended while others waited for it */
+    EPX_ERR_PEER_LEFT = 45,   /* a rank destroyed its communicator while others waited for it */
+    EPX_ERR_TIMEOUT = 46,     /* a rank did not come before the deadline */
+    EPX_ERR_PROTOCOL = 47,    /* a peer published a value that cannot be right */
+    EPX_ERR_ABORTED = 48,     /* the application aborted the communicator */
+    EPX_ERR_RANK_MEMORY = 49, /* a rank had no memory for what it was to write */
 
     EPX_ERR_INTERNAL = 60, /* a defect in epx */
 };

@@ -72,6 +72,7 @@ const char *epx_status_phrase(enum epx_status status)
     case EPX_ERR_TIMEOUT: return "deadline passed";
     case EPX_ERR_PROTOCOL: return "protocol violation";
     case EPX_ERR_ABORTED: return "aborted";
+    case EPX_ERR_RANK_MEMORY: return "a rank is out of memory";
     case EPX_ERR_INTERNAL: return "internal error";
     }
     return "unknown status";

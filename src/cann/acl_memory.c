@@ -18,7 +18,8 @@
     ((unsigned)ACL_MEM_TYPE_LOW_BAND_WIDTH | (unsigned)ACL_MEM_TYPE_HIGH_BAND_WIDTH |                                  \
      (unsigned)ACL_MEM_ACCESS_USER_SPACE_READONLY)
 
-static aclError allocate(void **out, const char *name, size_t size, size_t align)
+/* Memory of the device is written by the runtime alone, so its pages may come late. */
+static aclError allocate(void **out, const char *name, size_t size, size_t align, bool device)
 {
     void *pointer;
     if (!out) {
@@ -28,7 +29,7 @@ static aclError allocate(void **out, const char *name, size_t size, size_t align
         return epx_cann_refuse(ACL_ERROR_INVALID_PARAM, "size is 0, must be at least 1");
     }
     epx_cann_state_watch_forks();
-    enum epx_status status = epx_arena_alloc(size, align, &pointer);
+    enum epx_status status = device ? epx_arena_reserve(size, align, &pointer) : epx_arena_alloc(size, align, &pointer);
     if (status != EPX_OK) {
         return epx_cann_acl_result(status);
     }
@@ -76,7 +77,7 @@ aclError epx_cann_aclrtMalloc(void **devPtr, size_t size, aclrtMemMallocPolicy p
     if (align == 0) {
         return epx_cann_refuse(ACL_ERROR_RT_INVALID_MALLOC_TYPE, "policy is 0x%x, which is unknown", (unsigned)policy);
     }
-    return allocate(devPtr, "devPtr", size, align);
+    return allocate(devPtr, "devPtr", size, align, true);
 }
 
 aclError epx_cann_aclrtMallocAlign32(void **devPtr, size_t size, aclrtMemMallocPolicy policy)
@@ -96,7 +97,7 @@ aclError epx_cann_aclrtFree(void *devPtr)
 
 aclError epx_cann_aclrtMallocHost(void **hostPtr, size_t size)
 {
-    return allocate(hostPtr, "hostPtr", size, ALIGN_BYTES);
+    return allocate(hostPtr, "hostPtr", size, ALIGN_BYTES, false);
 }
 
 aclError epx_cann_aclrtFreeHost(void *hostPtr)
@@ -159,10 +160,20 @@ static void run_piece(struct memory_task *task, size_t bytes_max)
     }
 }
 
+/* Memory that has no pages yet gets them, so that their lack is a status. */
+static enum epx_status need_memory(const void *target, const void *source, size_t count)
+{
+    EPX_TRY(epx_arena_need(target, count));
+    return source ? epx_arena_need(source, count) : EPX_OK;
+}
+
 static bool run_memory_task(void *context, uint64_t until_ns, enum epx_status *status)
 {
     struct memory_task *task = context;
-    *status = EPX_OK;
+    *status = need_memory(task->target, task->source, task->count);
+    if (*status != EPX_OK) {
+        return true;
+    }
     run_piece(task, until_ns == EPX_NEVER ? SIZE_MAX : PIECE_BYTES);
     while (task->count > 0 && epx_clock_ns() < until_ns) {
         run_piece(task, PIECE_BYTES);
@@ -197,6 +208,9 @@ aclError epx_cann_aclrtMemcpy(void *dst, size_t destMax, const void *src, size_t
     }
     aclError code = check_copy(dst, destMax, src, count, kind);
     if (code == ACL_SUCCESS) {
+        code = epx_cann_acl_result(need_memory(dst, src, count));
+    }
+    if (code == ACL_SUCCESS) {
         memmove(dst, src, count);
     }
     return code;
@@ -222,6 +236,9 @@ aclError epx_cann_aclrtMemset(void *devPtr, size_t maxCount, int32_t value, size
         return ACL_SUCCESS;
     }
     aclError code = check_set(devPtr, maxCount, count);
+    if (code == ACL_SUCCESS) {
+        code = epx_cann_acl_result(need_memory(devPtr, NULL, count));
+    }
     if (code == ACL_SUCCESS) {
         memset(devPtr, value, count);
     }
@@ -253,7 +270,9 @@ aclError epx_cann_aclrtGetMemInfo(aclrtMemAttr attr, size_t *free_bytes, size_t 
     }
     enum epx_status status = epx_cann_current_device(&device);
     if (status == EPX_OK) {
-        *free_bytes = epx_topology_memory_headroom_bytes();
+        size_t headroom_bytes = epx_topology_memory_headroom_bytes();
+        size_t promised_bytes = epx_arena_promised_bytes();
+        *free_bytes = headroom_bytes < promised_bytes ? 0 : headroom_bytes - promised_bytes;
         *total_bytes = epx_topology_memory_total_bytes();
     }
     return epx_cann_acl_result(status);

@@ -3,8 +3,8 @@
  *
  * A process has at most one own arena: a sparse memfd (sealed against shrinking, close-on-exec, not dumped, not
  * inherited by fork), mapped once, grown by offset. Peers map the whole reserve once per pair of processes. The owner
- * populates pages when it allocates, so that a lack of memory is a status and never a signal. The first page is the
- * arena's header.
+ * populates pages when it allocates, or reserves and populates them before it writes, so that a lack of memory is a
+ * status and never a signal. The first page is the arena's header.
  */
 #ifndef EPX_MEMORY_ARENA_H
 #define EPX_MEMORY_ARENA_H
@@ -27,7 +27,7 @@ struct epx_arena_header {
     struct epx_arena_id id;
     uint64_t reserve_bytes; /* constant */
     _Atomic uint64_t
-        committed_bytes; /* release by the owner after population; only rises; offsets below are readable */
+        committed_bytes; /* release by the owner; only rises; offsets below lie in the file and can be read */
     /* Robust futex word of the owner's watch thread: its thread id while the process lives; the kernel sets
      * FUTEX_OWNER_DIED when the process ends, even while it is a zombie. */
     _Atomic uint32_t life;
@@ -50,8 +50,17 @@ void epx_arena_own_info(struct epx_arena_id *id, int *fd, uint64_t *reserve_byte
  */
 EPX_NODISCARD enum epx_status epx_arena_alloc(size_t bytes, size_t align, void **out);
 
-/* Frees what epx_arena_alloc gave. EPX_ERR_NOT_FOUND when `pointer` is not the start of a live allocation. */
+/* The same for memory that is written after epx_arena_need alone: reads as zeros, and has no pages before. The limits
+ * are checked all the same, together with what the process's earlier reservations have not taken yet. */
+EPX_NODISCARD enum epx_status epx_arena_reserve(size_t bytes, size_t align, void **out);
+
+/* Frees what one of them gave. EPX_ERR_NOT_FOUND when `pointer` is not the start of a live allocation. */
 EPX_NODISCARD enum epx_status epx_arena_free(void *pointer);
+
+/* Brings in the pages of [pointer, pointer + bytes), and all before them, of reserved memory; other memory is left
+ * alone. EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM. In the data path: a lock and a comparison when nothing is missing. Thread:
+ * any. */
+EPX_NODISCARD enum epx_status epx_arena_need(const void *pointer, uint64_t bytes);
 
 /* Whether [pointer, pointer + bytes) lies inside one live allocation of the own arena; then *offset is its place. */
 bool epx_arena_offset_of(const void *pointer, size_t bytes, uint64_t *offset);
@@ -59,6 +68,9 @@ bool epx_arena_offset_of(const void *pointer, size_t bytes, uint64_t *offset);
 /* Whether [pointer, pointer + bytes), bytes > 0, has a part in the own arena's address range and does not lie inside
  * one live allocation: freed, never allocated, or reaching into what is another's. */
 bool epx_arena_strays(const void *pointer, size_t bytes);
+
+/* What reservations have not taken yet. */
+uint64_t epx_arena_promised_bytes(void);
 
 /* Bytes in live allocations and the number of them. */
 void epx_arena_usage(uint64_t *live_bytes, uint64_t *live_count);

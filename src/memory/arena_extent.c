@@ -107,6 +107,38 @@ bool epx_extents_find(const struct epx_extents *extents, enum epx_extent_state s
     return false;
 }
 
+bool epx_extents_find_run(const struct epx_extents *extents, uint64_t bytes, uint64_t align, uint64_t *offset)
+{
+    uint64_t start = 0;
+    bool in_run = false;
+    for (size_t i = 0; i < extents->count; i++) {
+        const struct epx_extent *item = extents->items + i;
+        bool usable = item->state == EPX_EXTENT_FREE || item->state == EPX_EXTENT_HOLE;
+        start = usable && !in_run ? item->offset : start;
+        in_run = usable;
+        uint64_t place;
+        uint64_t end = item->offset + item->bytes;
+        if (usable && epx_round_up_u64(start, align, &place) && place <= end && end - place >= bytes) {
+            *offset = place;
+            return true;
+        }
+    }
+    return false;
+}
+
+void epx_extents_take_run(struct epx_extents *extents, uint64_t offset, uint64_t bytes)
+{
+    size_t first = split_at(extents, index_at(extents, offset), offset);
+    size_t last = index_at(extents, offset + bytes - 1);
+    if (extents->items[last].offset + extents->items[last].bytes > offset + bytes) {
+        (void)split_at(extents, last, offset + bytes);
+    }
+    struct epx_extent *item = extents->items + first;
+    *item = (struct epx_extent){.offset = offset, .bytes = bytes, .state = EPX_EXTENT_PENDING};
+    memmove(item + 1, extents->items + last + 1, (extents->count - last - 1) * sizeof *item);
+    extents->count -= last - first;
+}
+
 struct epx_extent *epx_extents_at(const struct epx_extents *extents, uint64_t offset)
 {
     if (extents->count == 0 || offset < extents->items[0].offset || offset >= extents->end) {
@@ -125,6 +157,7 @@ void epx_extents_assign(struct epx_extents *extents, uint64_t offset, uint64_t b
     }
     item->state = state;
     item->used_bytes = 0;
+    item->there_bytes = 0;
     merge_with_next(extents, index);
     if (index > 0) {
         merge_with_next(extents, index - 1);

@@ -20,7 +20,8 @@ enum epx_extent_state {
 struct epx_extent {
     uint64_t offset;
     uint64_t bytes;
-    uint64_t used_bytes; /* what the caller asked for, <= bytes; 0 unless live */
+    uint64_t used_bytes;  /* what the caller asked for, <= bytes; 0 unless live */
+    uint64_t there_bytes; /* from its beginning on the pages of these are there, <= bytes; 0 unless live */
     enum epx_extent_state state;
 };
 
@@ -40,6 +41,13 @@ bool epx_extents_reserve(struct epx_extents *extents, size_t extra);
 /* The lowest aligned place of `bytes` bytes in an extent of this state. `align` is a power of two. */
 bool epx_extents_find(const struct epx_extents *extents, enum epx_extent_state state, uint64_t bytes, uint64_t align,
                       uint64_t *offset);
+
+/* The lowest aligned place of `bytes` bytes in adjacent free extents and holes. */
+bool epx_extents_find_run(const struct epx_extents *extents, uint64_t bytes, uint64_t align, uint64_t *offset);
+
+/* Makes [offset, offset + bytes), a place that epx_extents_find_run gave, one pending extent. Needs room for two more.
+ */
+void epx_extents_take_run(struct epx_extents *extents, uint64_t offset, uint64_t bytes);
 
 /* The extent that holds the byte at `offset`, null outside. Valid until the next change. */
 struct epx_extent *epx_extents_at(const struct epx_extents *extents, uint64_t offset);

@@ -10,7 +10,7 @@ static int register_error;
 
 static void before_fork(void)
 {
-    epx_arena_own_lock();
+    (void)epx_arena_own_lock();
     epx_arena_registry_lock();
 }
 

@@ -263,6 +263,32 @@ static enum epx_status populate_step(const struct epx_arena_space *space, uint64
     return EPX_OK;
 }
 
+/* Bytes that may be taken, with a margin left to others. */
+static uint64_t takable_bytes(void)
+{
+    uint64_t headroom = epx_topology_memory_headroom_bytes();
+    return headroom < MARGIN_BYTES ? 0 : headroom - MARGIN_BYTES;
+}
+
+enum epx_status epx_arena_space_check_room(uint64_t bytes, uint64_t promised_bytes)
+{
+    uint64_t takable = takable_bytes();
+    uint64_t room = takable < promised_bytes ? 0 : takable - promised_bytes;
+    if (room < bytes) {
+        return epx_fail(EPX_ERR_NO_MEMORY,
+                        "%llu bytes of memory are needed, must be at most %llu: what the machine or its memory cgroup "
+                        "has left, less %llu that earlier reservations have not taken yet",
+                        (unsigned long long)bytes, (unsigned long long)room, (unsigned long long)promised_bytes);
+    }
+    return EPX_OK;
+}
+
+uint64_t epx_arena_space_there_bytes(const struct epx_arena_space *space)
+{
+    struct stat file;
+    return descriptor_is_ours(space) && fstat(space->fd, &file) == 0 ? (uint64_t)file.st_blocks * 512 : 0;
+}
+
 enum epx_status epx_arena_space_populate(const struct epx_arena_space *space, uint64_t offset, uint64_t bytes)
 {
     uint64_t page_mask = space->page_bytes - 1;
@@ -270,16 +296,14 @@ enum epx_status epx_arena_space_populate(const struct epx_arena_space *space, ui
     uint64_t end = (offset + bytes + page_mask) & ~page_mask;
     while (next < end) {
         uint64_t left = end - next;
-        uint64_t headroom = epx_topology_memory_headroom_bytes();
-        if (headroom < MARGIN_BYTES || headroom - MARGIN_BYTES < left) {
+        uint64_t takable = takable_bytes();
+        if (takable < left) {
             return epx_fail(EPX_ERR_NO_MEMORY,
-                            "%llu bytes of memory are needed, must be at most %llu: the machine or its memory cgroup "
-                            "has %llu left",
-                            (unsigned long long)left,
-                            (unsigned long long)(headroom < MARGIN_BYTES ? 0 : headroom - MARGIN_BYTES),
-                            (unsigned long long)headroom);
+                            "%llu bytes of memory are needed, must be at most %llu: what the machine or its memory "
+                            "cgroup has left",
+                            (unsigned long long)left, (unsigned long long)takable);
         }
-        uint64_t step = (headroom - MARGIN_BYTES) / STEP_PART & ~page_mask;
+        uint64_t step = takable / STEP_PART & ~page_mask;
         step = step < STEP_MIN_BYTES ? STEP_MIN_BYTES : step;
         step = step > STEP_MAX_BYTES ? STEP_MAX_BYTES : step;
         step = step > left ? left : step;

@@ -42,6 +42,13 @@ EPX_NODISCARD enum epx_status epx_arena_space_grow(struct epx_arena_space *space
 EPX_NODISCARD enum epx_status epx_arena_space_populate(const struct epx_arena_space *space, uint64_t offset,
                                                        uint64_t bytes);
 
+/* EPX_ERR_NO_MEMORY when `bytes` bytes, beside `promised_bytes` that others were promised, pass the limits that
+ * epx_arena_space_populate looks at. */
+EPX_NODISCARD enum epx_status epx_arena_space_check_room(uint64_t bytes, uint64_t promised_bytes);
+
+/* Bytes of pages that are in memory, or swapped out. */
+uint64_t epx_arena_space_there_bytes(const struct epx_arena_space *space);
+
 /* Gives the pages of [offset, offset + bytes), whole pages, back to the system; they read as zeros then. Returns 0 or
  * an errno value, after which the pages are unchanged. */
 int epx_arena_space_discard(const struct epx_arena_space *space, uint64_t offset, uint64_t bytes);

@@ -3,6 +3,7 @@
 #include "base/checked_math.h"
 #include "base/config.h"
 #include "moe/combine_validate.h"
+#include "moe/plan_memory.h"
 #include "moe/view.h"
 
 #include <inttypes.h>
@@ -14,16 +15,6 @@ static enum epx_status no_memory(const struct epx_combine_plan *plan)
     return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a combine plan of BS %lld, H %lld, K %lld, %lld rows of expandX",
                     (long long)plan->request.token_count, (long long)plan->world.hidden_elems,
                     (long long)plan->world.topk, (long long)epx_view_row_count(&plan->request.tensors.expand_x));
-}
-
-static enum epx_status alloc_shared(uint64_t bytes, uint8_t **out)
-{
-    void *memory = NULL;
-    if (bytes != 0) {
-        EPX_TRY(epx_arena_alloc(bytes, EPX_LAYOUT_ALIGN, &memory));
-    }
-    *out = memory;
-    return EPX_OK;
 }
 
 /* calloc of at least one element, so that null always means failure. */
@@ -119,7 +110,7 @@ static bool readable_in_place(const struct epx_view *view)
 static enum epx_status stage_for(struct epx_combine_plan *plan, const struct epx_combine_tensors *tensors)
 {
     if (plan->staged == NULL && !readable_in_place(&tensors->expand_x)) {
-        EPX_TRY(alloc_shared(plan->layout.staged_bytes, &plan->staged));
+        EPX_TRY(epx_plan_memory_reserve(plan->layout.staged_bytes, &plan->staged));
     }
     return EPX_OK;
 }
@@ -135,9 +126,9 @@ static enum epx_status alloc_all(struct epx_combine_plan *plan)
     if (!epx_combine_layout_init(&plan->layout, &sizes, sizeof(struct epx_exchange_header))) {
         return no_memory(plan);
     }
-    EPX_TRY(alloc_shared(plan->layout.exchange_bytes, &plan->exchange));
-    EPX_TRY(alloc_shared(plan->layout.tp_exchange_bytes, &plan->tp_exchange));
-    EPX_TRY(alloc_shared(plan->layout.summed_bytes, &plan->summed));
+    EPX_TRY(epx_plan_memory_alloc(plan->layout.exchange_bytes, &plan->exchange));
+    EPX_TRY(epx_plan_memory_alloc(plan->layout.tp_exchange_bytes, &plan->tp_exchange));
+    EPX_TRY(epx_plan_memory_reserve(plan->layout.summed_bytes, &plan->summed));
     EPX_TRY(stage_for(plan, &plan->request.tensors));
     EPX_TRY(alloc_lanes(plan));
     return alloc_copies(plan) ? EPX_OK : no_memory(plan);

@@ -37,6 +37,8 @@ enum epx_status epx_combine_publish_rows(struct epx_combine_run *run, int64_t fi
                                (long long)plan->world.rank);
     }
     rows->pitch_bytes = plan->layout.row_pitch_bytes;
+    EPX_TRY(
+        epx_rounds_need(&run->rounds, "the copy of expandX", plan->staged, (uint64_t)row_count * rows->pitch_bytes));
     for (int64_t row = 0; row < row_count; row++) {
         epx_view_gather_row(&part, row, plan->staged + (uint64_t)row * rows->pitch_bytes);
     }

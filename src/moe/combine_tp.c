@@ -87,6 +87,8 @@ enum epx_status epx_combine_sum_tp(struct epx_combine_run *run)
                                "rank %lld: the rows that the TP peer published cannot be right",
                                (long long)world->rank);
     }
+    EPX_TRY(epx_rounds_need(&run->rounds, "the sums for TP", plan->summed,
+                            (uint64_t)run->row_count * plan->layout.row_pitch_bytes));
     sum_rows(run, &rows);
     return EPX_OK;
 }

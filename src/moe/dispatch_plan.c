@@ -2,6 +2,7 @@
 
 #include "base/config.h"
 #include "moe/dispatch_validate.h"
+#include "moe/plan_memory.h"
 #include "moe/view.h"
 
 #include <inttypes.h>
@@ -41,16 +42,6 @@ static enum epx_status lay_out(struct epx_dispatch_plan *plan)
                         "dispatch of BS %lld, H %lld, K %lld needs more memory than can be addressed",
                         (long long)request->token_count, (long long)sizes.hidden_elems, (long long)sizes.topk);
     }
-    return EPX_OK;
-}
-
-static enum epx_status alloc_shared(uint64_t bytes, uint8_t **out)
-{
-    void *memory = NULL;
-    if (bytes != 0) {
-        EPX_TRY(epx_arena_alloc(bytes, EPX_LAYOUT_ALIGN, &memory));
-    }
-    *out = memory;
     return EPX_OK;
 }
 
@@ -121,7 +112,7 @@ static enum epx_status stage_for(struct epx_dispatch_plan *plan, const struct ep
                                  int64_t token_count)
 {
     if (!plan->quantized && plan->plain_rows == NULL && !tokens_readable_in_place(&tensors->x, token_count)) {
-        EPX_TRY(alloc_shared(plan->layout.plain_bytes, &plan->plain_rows));
+        EPX_TRY(epx_plan_memory_reserve(plan->layout.plain_bytes, &plan->plain_rows));
     }
     int64_t row_max = epx_view_row_count(&tensors->expand_x);
     if (plan->world.tp && plan->tp_rows == NULL && !readable_in_place(&tensors->expand_x, row_max)) {
@@ -132,16 +123,16 @@ static enum epx_status stage_for(struct epx_dispatch_plan *plan, const struct ep
             return epx_fail(EPX_ERR_NO_MEMORY, "expandX has %lld rows, more than can be copied for the TP peer",
                             (long long)row_max);
         }
-        EPX_TRY(alloc_shared(region.bytes, &plan->tp_rows));
+        EPX_TRY(epx_plan_memory_reserve(region.bytes, &plan->tp_rows));
     }
     return EPX_OK;
 }
 
 static enum epx_status alloc_all(struct epx_dispatch_plan *plan)
 {
-    EPX_TRY(alloc_shared(plan->layout.exchange_bytes, &plan->exchange));
-    EPX_TRY(alloc_shared(plan->layout.tp_exchange_bytes, &plan->tp_exchange));
-    EPX_TRY(alloc_shared(plan->layout.quantized_bytes, &plan->quantized_rows));
+    EPX_TRY(epx_plan_memory_alloc(plan->layout.exchange_bytes, &plan->exchange));
+    EPX_TRY(epx_plan_memory_alloc(plan->layout.tp_exchange_bytes, &plan->tp_exchange));
+    EPX_TRY(epx_plan_memory_reserve(plan->layout.quantized_bytes, &plan->quantized_rows));
     EPX_TRY(stage_for(plan, &plan->request.tensors, plan->request.token_count));
     EPX_TRY(epx_team_init(&plan->team, plan->world.rank_count * (plan->world.tp ? 2 : 1)));
     if (!alloc_scratch(plan)) {

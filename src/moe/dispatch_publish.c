@@ -183,6 +183,8 @@ static enum epx_status publish_quantized(struct epx_dispatch_run *run, struct ep
         header->shared_rows = published(plan, layout->shared_rows_at, layout->shared_scales_at, run->token_count);
         row_count += run->token_count;
     }
+    EPX_TRY(epx_rounds_need(&run->rounds, "the quantised rows", plan->quantized_rows,
+                            row_count > 0 ? layout->quantized_bytes : 0));
     const struct epx_team_task task = {.run = quantize_lane, .context = &work};
     uint64_t bytes = (uint64_t)row_count * (uint64_t)plan->world.hidden_elems * sizeof(uint16_t);
     enum epx_status status = epx_team_run(&plan->team, epx_team_lanes(&plan->team, bytes), &task);
@@ -221,6 +223,8 @@ static enum epx_status publish_plain(struct epx_dispatch_run *run, struct epx_ex
                                    (long long)plan->world.rank);
         }
         rows.pitch_bytes = plan->layout.plain_pitch_bytes;
+        EPX_TRY(epx_rounds_need(&run->rounds, "the copy of x", plan->plain_rows,
+                                (uint64_t)run->token_count * rows.pitch_bytes));
         for (int64_t token = 0; token < run->token_count; token++) {
             epx_view_gather_row(&run->tensors->x, token, plan->plain_rows + (uint64_t)token * rows.pitch_bytes);
         }

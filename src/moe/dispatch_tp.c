@@ -27,6 +27,8 @@ static enum epx_status publish_rows(struct epx_dispatch_run *run, struct epx_pub
                                (long long)plan->world.rank);
     }
     rows->pitch_bytes = plan->tp_rows_pitch;
+    EPX_TRY(epx_rounds_need(&run->rounds, "the rows for the TP peer", plan->tp_rows,
+                            (uint64_t)run->row_count * plan->tp_rows_pitch));
     for (int64_t row = 0; row < run->row_count; row++) {
         epx_view_gather_row(expand_x, row, plan->tp_rows + (uint64_t)row * plan->tp_rows_pitch);
     }
@@ -140,6 +142,7 @@ enum epx_status epx_dispatch_exchange_tp(struct epx_dispatch_run *run)
             &run->rounds, EPX_ERR_CAPACITY, "rank %lld receives %lld rows and %lld of its TP peer, expandX holds %lld",
             (long long)plan->world.rank, (long long)run->row_count, (long long)run->peer_count, (long long)capacity);
     }
+    EPX_TRY(epx_rounds_need_rows(&run->rounds, "expandX", &run->tensors->expand_x, run->row_count + run->peer_count));
     for (int64_t row = 0; row < run->peer_count; row++) {
         copy_row(run, &peer, row);
     }

@@ -2,6 +2,8 @@
 
 #include "base/clock.h"
 #include "base/sanitizer.h"
+#include "memory/arena.h"
+#include "moe/view.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -150,6 +152,28 @@ enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status statu
     }
     rounds->ep_open = false;
     return epx_round_fail(&rounds->ep, status, "%s", text);
+}
+
+enum epx_status epx_rounds_need(struct epx_rounds *rounds, const char *what, const void *memory, uint64_t bytes)
+{
+    enum epx_status status = epx_arena_need(memory, bytes);
+    if (status != EPX_OK) {
+        char text[EPX_ERROR_TEXT_BYTES];
+        (void)snprintf(text, sizeof text, "%s", epx_error_text());
+        status = epx_rounds_fail(rounds, EPX_ERR_RANK_MEMORY, "rank %u: no memory for %s: %s",
+                                 epx_comm_rank(rounds->ep.comm), what, text);
+    }
+    return status;
+}
+
+enum epx_status epx_rounds_need_rows(struct epx_rounds *rounds, const char *what, const struct epx_view *view,
+                                     int64_t row_count)
+{
+    uint64_t bytes;
+    if (row_count == 0 || !epx_view_rows_extent_bytes(view, row_count, &bytes)) {
+        return EPX_OK; /* sizes were checked when the tensor was bound */
+    }
+    return epx_rounds_need(rounds, what, view->data, bytes);
 }
 
 enum epx_status epx_rounds_arrive_done(struct epx_rounds *rounds)

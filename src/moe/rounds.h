@@ -11,6 +11,7 @@
 
 #include "comm/completion.h"
 #include "moe/agreement_fields.h"
+#include "moe/request.h"
 
 #include <stdbool.h>
 
@@ -56,6 +57,13 @@ void epx_rounds_skip(struct epx_rounds *rounds, int64_t parts);
 
 EPX_NODISCARD enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status status, const char *format,
                                               ...) EPX_PRINTF(3, 4);
+
+/* epx_arena_need for memory, or the first rows of a tensor, that the operation is about to write; a lack of it fails
+ * the round. `what` is the name for the message. */
+EPX_NODISCARD enum epx_status epx_rounds_need(struct epx_rounds *rounds, const char *what, const void *memory,
+                                              uint64_t bytes);
+EPX_NODISCARD enum epx_status epx_rounds_need_rows(struct epx_rounds *rounds, const char *what,
+                                                   const struct epx_view *view, int64_t row_count);
 
 /*
  * The last step, DONE, of both rounds, and its end. Everything that can fail on this rank lies before. The pair comes

@@ -91,7 +91,7 @@ static void expect_known(enum epx_status status, const char *what)
     bool known = (status >= EPX_ERR_NULL && status <= EPX_ERR_CONFIG) ||
                  (status >= EPX_ERR_NO_MEMORY && status <= EPX_ERR_SYNTAX) ||
                  (status >= EPX_ERR_RANK_TABLE && status <= EPX_ERR_JOIN_TIMEOUT) ||
-                 (status >= EPX_ERR_MISMATCH && status <= EPX_ERR_ABORTED);
+                 (status >= EPX_ERR_MISMATCH && status <= EPX_ERR_RANK_MEMORY);
     if (!known) {
         fail_msg("%s gives %d: %s", what, (int)status, epx_last_error());
     }

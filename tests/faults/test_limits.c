@@ -93,6 +93,7 @@ static void use_own_door(struct limit_report *report)
     struct epx_communicator *comms[3] = {0};
     void *small = NULL;
     void *large = NULL;
+    void *reserved = NULL;
     config.join_timeout_ms = 20000;
     config.op_timeout_ms = 20000;
     if (limit_note_epx(report, "epx_memory_alloc of 1 MiB", epx_memory_alloc(MIB, &small))) {
@@ -100,6 +101,10 @@ static void use_own_door(struct limit_report *report)
     }
     if (limit_note_epx(report, "epx_memory_alloc of 70 MiB", epx_memory_alloc(LARGE_BYTES, &large))) {
         memset(large, 1, LARGE_BYTES);
+    }
+    if (limit_note_epx(report, "epx_memory_reserve of 70 MiB", epx_memory_reserve(LARGE_BYTES, &reserved)) &&
+        limit_note_epx(report, "epx_memory_need", epx_memory_need(reserved, LARGE_BYTES))) {
+        memset(reserved, 1, LARGE_BYTES);
     }
     if (limit_note_epx(report, "epx_comm_create_local of 3", epx_comm_create_local(3, &config, comms))) {
         for (int i = 0; i < 3; i++) {
@@ -112,6 +117,7 @@ static void use_own_door(struct limit_report *report)
     }
     (void)limit_note_epx(report, "epx_memory_free", epx_memory_free(small));
     (void)limit_note_epx(report, "epx_memory_free", epx_memory_free(large));
+    (void)limit_note_epx(report, "epx_memory_free", epx_memory_free(reserved));
 }
 
 static bool note_cann(struct limit_report *report, const char *name, int code)
@@ -163,11 +169,12 @@ static void use_cann_door(struct limit_report *report)
         return;
     }
     if (note_cann(report, "aclrtMalloc of 1 MiB", epx_cann_aclrtMalloc(&small, MIB, ACL_MEM_MALLOC_HUGE_FIRST))) {
-        memset(small, 1, MIB);
+        (void)note_cann(report, "aclrtMemset of 1 MiB", epx_cann_aclrtMemset(small, MIB, 1, MIB));
     }
+    /* Only the runtime writes to a device's memory: what it cannot have is an error of the copy. */
     if (note_cann(report, "aclrtMalloc of 70 MiB",
                   epx_cann_aclrtMalloc(&large, LARGE_BYTES, ACL_MEM_MALLOC_HUGE_ONLY))) {
-        memset(large, 1, LARGE_BYTES);
+        (void)note_cann(report, "aclrtMemset of 70 MiB", epx_cann_aclrtMemset(large, LARGE_BYTES, 1, LARGE_BYTES));
     }
     (void)note_cann(report, "aclrtMallocHost", epx_cann_aclrtMallocHost(&host, MIB));
     if (note_cann(report, "aclrtCreateStream", epx_cann_aclrtCreateStream(&stream))) {

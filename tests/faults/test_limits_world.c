@@ -14,7 +14,7 @@
 #define TOKEN_COUNT     4
 #define EXPERTS         RANK_COUNT
 
-enum stage { STAGE_BEFORE_JOIN, STAGE_BEFORE_PLAN };
+enum stage { STAGE_NONE, STAGE_BEFORE_JOIN, STAGE_BEFORE_PLAN };
 
 struct scenario {
     const char *what;
@@ -24,6 +24,7 @@ struct scenario {
     rlim_t amount;
     const char *used_line;   /* of /proc/self/status: `amount` comes on top of it; null: as it is */
     int64_t join_timeout_ms; /* 0: JOIN_TIMEOUT_MS */
+    const char *fault;       /* EPX_FAULT of the limited rank, whose rows lie in reserved memory */
     uint32_t limited;        /* this rank; it starts first when it is 0, and is then the one that the others meet */
 };
 
@@ -46,7 +47,7 @@ static void limit_comes(const struct scenario *scenario)
     }
 }
 
-static void run_round(struct limit_report *report, struct epx_plan *plan)
+static void run_round(struct limit_report *report, struct epx_plan *plan, void *late_rows)
 {
     static uint16_t x[TOKEN_COUNT * HIDDEN];
     static uint16_t rows[RANK_COUNT * TOKEN_COUNT * HIDDEN];
@@ -58,7 +59,7 @@ static void run_round(struct limit_report *report, struct epx_plan *plan)
     args.token_count = TOKEN_COUNT;
     args.x = x;
     args.expert_ids = ids;
-    args.expand_x = rows;
+    args.expand_x = late_rows != NULL ? late_rows : rows;
     args.expand_idx = idx;
     args.expert_token_nums = nums;
     args.ep_recv_counts = counts;
@@ -72,6 +73,7 @@ static void rank_main(const struct world *world, const struct scenario *scenario
     struct epx_moe_config moe = EPX_MOE_CONFIG_INIT;
     struct epx_communicator *comm = NULL;
     struct epx_plan *plan = NULL;
+    void *late_rows = NULL;
     config.join_timeout_ms = scenario->join_timeout_ms != 0 ? scenario->join_timeout_ms : JOIN_TIMEOUT_MS;
     config.op_timeout_ms = 20000;
     moe.expert_count = EXPERTS;
@@ -80,6 +82,12 @@ static void rank_main(const struct world *world, const struct scenario *scenario
     moe.token_max = TOKEN_COUNT;
     if (rank == scenario->limited && scenario->stage == STAGE_BEFORE_JOIN) {
         limit_comes(scenario);
+    }
+    if (rank == scenario->limited && scenario->fault != NULL) {
+        (void)setenv("EPX_FAULT", scenario->fault, 1);
+        if (!limit_note_epx(report, "epx_memory_reserve", epx_memory_reserve(2 * MIB, &late_rows))) {
+            return;
+        }
     }
     if (!limit_note_epx(report, "creation",
                         epx_comm_create_from_token(&world->token, RANK_COUNT, rank, &config, &comm))) {
@@ -90,7 +98,7 @@ static void rank_main(const struct world *world, const struct scenario *scenario
         moe.token_max = 10000000;
     }
     if (limit_note_epx(report, "epx_plan_create", epx_plan_create(comm, &moe, &plan))) {
-        run_round(report, plan);
+        run_round(report, plan, late_rows);
         epx_plan_destroy(plan);
     }
     if (epx_comm_destroy(comm) != EPX_OK) {
@@ -248,6 +256,23 @@ static void plan__a_rank_has_no_memory_and_leaves(void **state)
     assert_true(outcome.took_ms < SOON_MS);
 }
 
+static void dispatch__a_rank_has_no_memory_for_its_rows(void **state)
+{
+    (void)state;
+#ifndef EPX_FAULTS
+    print_message("SKIPPED: built without fault points\n");
+    skip();
+#endif
+    const struct scenario scenario = {
+        .what = "no memory for rows", .stage = STAGE_NONE, .fault = "arena_need:1", .limited = LIMITED};
+    struct outcome outcome;
+    run_world(&scenario, &outcome);
+    for (uint32_t rank = 0; rank < RANK_COUNT; rank++) {
+        expect_status(&scenario, &outcome, rank, EPX_ERR_RANK_MEMORY, "rank 1: no memory for expandX");
+    }
+    assert_true(outcome.took_ms < SOON_MS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +280,7 @@ int main(void)
         cmocka_unit_test(creation__the_centre_has_no_descriptors),
         cmocka_unit_test(creation__a_rank_cannot_open_its_arena),
         cmocka_unit_test(plan__a_rank_has_no_memory_and_leaves),
+        cmocka_unit_test(dispatch__a_rank_has_no_memory_for_its_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

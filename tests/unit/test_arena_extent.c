@@ -109,12 +109,64 @@ static void extents__assign_like_a_painted_line(void **state)
     epx_extents_fini(&extents);
 }
 
+/* Places of free memory and holes in turn, against the same search on a line of units. */
+static void extents__runs_like_a_painted_line(void **state)
+{
+    (void)state;
+    uint64_t seed = epx_clock_ns();
+    print_message("seed %llu\n", (unsigned long long)seed);
+    srand48((long)seed);
+    for (int round = 0; round < 2000; round++) {
+        struct epx_extents extents;
+        enum epx_extent_state line[UNITS];
+        epx_extents_init(&extents, 0);
+        assert_true(epx_extents_reserve(&extents, UNITS));
+        epx_extents_extend(&extents, UNITS * UNIT);
+        for (size_t i = 0; i < UNITS; i++) {
+            line[i] = EPX_EXTENT_HOLE;
+        }
+        for (int piece = 0; piece < 30; piece++) {
+            size_t first = (size_t)lrand48() % UNITS;
+            enum epx_extent_state paint = lrand48() % 3 == 0 ? EPX_EXTENT_LIVE : EPX_EXTENT_FREE;
+            if (line[first] == EPX_EXTENT_HOLE) {
+                epx_extents_assign(&extents, first * UNIT, UNIT, paint);
+                line[first] = paint;
+            }
+        }
+        size_t wanted = 1 + (size_t)lrand48() % 40;
+        size_t align = (size_t)1 << (lrand48() % 4);
+        size_t place = 0;
+        for (size_t run = 0; place + run < UNITS && run < wanted;) {
+            bool usable = line[place + run] == EPX_EXTENT_HOLE || line[place + run] == EPX_EXTENT_FREE;
+            run = usable ? run + 1 : 0;
+            place = usable ? place : place + align;
+        }
+        uint64_t offset;
+        bool found = epx_extents_find_run(&extents, wanted * UNIT, align * UNIT, &offset);
+        assert_int_equal(found, place + wanted <= UNITS);
+        if (found) {
+            assert_int_equal(offset, place * UNIT);
+            epx_extents_take_run(&extents, offset, wanted * UNIT);
+            for (size_t i = place; i < place + wanted; i++) {
+                line[i] = EPX_EXTENT_PENDING;
+            }
+            expect_well_formed(&extents, 0);
+            assert_int_equal(epx_extents_at(&extents, offset)->bytes, wanted * UNIT);
+            for (size_t i = 0; i < UNITS; i++) {
+                assert_int_equal(epx_extents_at(&extents, i * UNIT)->state, line[i]);
+            }
+        }
+        epx_extents_fini(&extents);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(extents__extend_makes_one_hole),
         cmocka_unit_test(extents__find_is_first_fit_and_aligned),
         cmocka_unit_test(extents__assign_like_a_painted_line),
+        cmocka_unit_test(extents__runs_like_a_painted_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

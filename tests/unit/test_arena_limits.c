@@ -278,12 +278,110 @@ static void open__odd_descriptors(void **state)
     run_in_child(open_without_standard_descriptors);
 }
 
+static bool all_zero(const uint8_t *bytes, size_t count)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0;
+}
+
+static uint64_t own_file_bytes(void)
+{
+    struct epx_arena_id id;
+    int fd;
+    uint64_t reserve_bytes;
+    struct stat file;
+    epx_arena_own_info(&id, &fd, &reserve_bytes);
+    CHILD_EXPECT(fstat(fd, &file) == 0);
+    return (uint64_t)file.st_size;
+}
+
+/* Pages of reserved memory come as they are needed, and a little ahead. */
+static void need_pages_by_and_by(void)
+{
+    void *pointer = NULL;
+    CHILD_EXPECT(epx_arena_alloc(3 * MIB, 64, &pointer) == EPX_OK);
+    uint64_t before = own_resident_bytes();
+    CHILD_EXPECT(before >= 3 * MIB);
+    uint8_t *large;
+    CHILD_EXPECT(epx_arena_reserve(64 * MIB, 64, &pointer) == EPX_OK);
+    large = pointer;
+    CHILD_EXPECT(own_resident_bytes() == before && epx_arena_promised_bytes() == 64 * MIB);
+    CHILD_EXPECT(epx_arena_need(large, 8 * MIB) == EPX_OK);
+    uint64_t now = own_resident_bytes();
+    CHILD_EXPECT(now >= before + 8 * MIB && now <= before + 10 * MIB);
+    CHILD_EXPECT(epx_arena_promised_bytes() == 64 * MIB - (now - before));
+    CHILD_EXPECT(epx_arena_need(large, 8 * MIB + MIB / 2) == EPX_OK); /* within what came ahead */
+    CHILD_EXPECT(epx_arena_need(large + MIB, 1) == EPX_OK && epx_arena_need(large, 0) == EPX_OK);
+    CHILD_EXPECT(own_resident_bytes() == now);
+    CHILD_EXPECT(all_zero(large, 64 * MIB));                              /* reading brings pages in too */
+    CHILD_EXPECT(epx_arena_need(large + 60 * MIB, UINT64_MAX) == EPX_OK); /* no such range: left alone */
+    CHILD_EXPECT(epx_arena_need(large + 60 * MIB, 100 * MIB) == EPX_OK && epx_arena_promised_bytes() == 0);
+    CHILD_EXPECT(epx_arena_need(&now, sizeof now) == EPX_OK && epx_arena_need(NULL, 1) == EPX_OK);
+}
+
+/* Given back and taken again, over and over: zero each time, in the same place, and no page left over. */
+static void reuse_large_places(void)
+{
+    void *pointer = NULL;
+    CHILD_EXPECT(epx_arena_alloc(MIB, 64, &pointer) == EPX_OK);
+    uint64_t before = own_resident_bytes();
+    uint64_t file_bytes = 0;
+    srand48(7);
+    for (int round = 0; round < 60; round++) {
+        uint8_t *large[3];
+        for (int i = 0; i < 3; i++) {
+            size_t bytes = (i == 0 ? 8 + (size_t)round % 9 : 16) * MIB;
+            CHILD_EXPECT(epx_arena_reserve(bytes, 64, &pointer) == EPX_OK);
+            large[i] = pointer;
+            uint64_t needed = (uint64_t)lrand48() % (bytes / 2) + 1;
+            CHILD_EXPECT(epx_arena_need(large[i], needed) == EPX_OK);
+            CHILD_EXPECT(all_zero(large[i], needed) && all_zero(large[i] + bytes - 100000, 100000));
+            memset(large[i], 1, needed);
+            memset(large[i] + bytes - 100000, 2, 100000); /* pages that nobody asked for */
+        }
+        for (int i = 0; i < 3; i++) {
+            CHILD_EXPECT(epx_arena_free(large[(i + round) % 3]) == EPX_OK);
+        }
+        file_bytes = round == 20 ? own_file_bytes() : file_bytes;
+        CHILD_EXPECT(live_count() == 1 && epx_arena_promised_bytes() == 0);
+        CHILD_EXPECT(own_resident_bytes() < before + 48 * MIB);
+    }
+    CHILD_EXPECT(own_file_bytes() <= file_bytes);
+}
+
+static void promise_no_more_than_there_is(void)
+{
+    void *pointer = NULL;
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)(epx_topology_memory_total_bytes() / MIB * 4));
+    CHILD_EXPECT(setenv("EPX_ARENA_MIB", text, 1) == 0);
+    uint64_t part = epx_topology_memory_headroom_bytes() / 8 * 5;
+    CHILD_EXPECT(epx_arena_reserve(part, 64, &pointer) == EPX_OK);
+    void *second = NULL;
+    CHILD_EXPECT(epx_arena_reserve(part, 64, &second) == EPX_ERR_NO_MEMORY);
+    CHILD_EXPECT(strstr(epx_error_text(), "that earlier reservations have not taken yet") != NULL);
+    CHILD_EXPECT(live_count() == 1 && own_resident_bytes() < MIB);
+    CHILD_EXPECT(epx_arena_free(pointer) == EPX_OK && epx_arena_promised_bytes() == 0);
+    CHILD_EXPECT(epx_arena_reserve(part, 64, &second) == EPX_OK);
+}
+
+static void reserve__pages(void **state)
+{
+    (void)state;
+    run_in_child(need_pages_by_and_by);
+    run_in_child(reuse_large_places);
+    run_in_child(promise_no_more_than_there_is);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(open__address_space_limit), cmocka_unit_test(alloc__file_size_limit),
-        cmocka_unit_test(alloc__arena_is_full),      cmocka_unit_test(open__bad_size),
-        cmocka_unit_test(alloc__machine_is_full),    cmocka_unit_test(open__odd_descriptors),
+        cmocka_unit_test(open__address_space_limit),
+        cmocka_unit_test(alloc__file_size_limit),
+        cmocka_unit_test(alloc__arena_is_full),
+        cmocka_unit_test(open__bad_size),
+        cmocka_unit_test(alloc__machine_is_full),
+        cmocka_unit_test(open__odd_descriptors),
+        cmocka_unit_test(reserve__pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

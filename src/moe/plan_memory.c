@@ -1,0 +1,24 @@
+#include "moe/plan_memory.h"
+
+#include "memory/arena.h"
+#include "moe/layout.h"
+
+enum epx_status epx_plan_memory_alloc(uint64_t bytes, uint8_t **out)
+{
+    void *memory = NULL;
+    if (bytes != 0) {
+        EPX_TRY(epx_arena_alloc(bytes, EPX_LAYOUT_ALIGN, &memory));
+    }
+    *out = memory;
+    return EPX_OK;
+}
+
+enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out)
+{
+    void *memory = NULL;
+    if (bytes != 0) {
+        EPX_TRY(epx_arena_reserve(bytes, EPX_LAYOUT_ALIGN, &memory));
+    }
+    *out = memory;
+    return EPX_OK;
+}

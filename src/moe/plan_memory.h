@@ -1,0 +1,17 @@
+/*
+ * Memory of a plan that peers read. Nothing for 0 bytes. EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM. Thread: any.
+ */
+#ifndef EPX_MOE_PLAN_MEMORY_H
+#define EPX_MOE_PLAN_MEMORY_H
+
+#include "base/status.h"
+
+#include <stdint.h>
+
+/* *out is null for 0 bytes. Freed by epx_arena_free. */
+EPX_NODISCARD enum epx_status epx_plan_memory_alloc(uint64_t bytes, uint8_t **out);
+
+/* Same; a run asks for what it is about to write with epx_rounds_need. */
+EPX_NODISCARD enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out);
+
+#endif
