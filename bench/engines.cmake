@@ -13,7 +13,7 @@ function(epx_bench_mpi name package)
                                        ${EPX_BENCH_SHARED}
                                        $<TARGET_OBJECTS:floor_kernel> $<TARGET_OBJECTS:floor_base>)
   target_include_directories(epx-bench-mpi-${name} PRIVATE ${CMAKE_SOURCE_DIR}/src)
-  target_link_libraries(epx-bench-mpi-${name} PRIVATE PkgConfig::BENCH_${name} Threads::Threads m)
+  target_link_libraries(epx-bench-mpi-${name} PRIVATE PkgConfig::BENCH_${name} ${EPX_LIBRARIES} m)
   epx_bench_engine(epx-bench-mpi-${name})
 endfunction()
 

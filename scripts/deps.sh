@@ -5,7 +5,7 @@
 #   scripts/deps.sh --check build …               only say what is missing; exit 1 if anything is
 set -eu
 
-build_packages="gcc g++ make cmake ninja-build pkg-config libc6-dev libjansson-dev"
+build_packages="gcc g++ make cmake ninja-build pkg-config libc6-dev libjansson-dev libhwloc-dev"
 demo_packages="libopenblas-serial-dev"
 test_packages="libcmocka-dev spin strace"
 # To compare with, and for pictures; epx bench goes on without them.

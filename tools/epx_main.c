@@ -1,6 +1,6 @@
 /*
  * The `epx` command.
- *   epx info      version, processor, options with value, source and meaning
+ *   epx info      version, processors and cores, options with value, source and meaning
  *   epx version
  *   epx bench     timings against the floor and MPI, where it was built
  */
@@ -16,7 +16,8 @@
 static int print_usage(FILE *out, int exit_code)
 {
     (void)fprintf(out, "usage: epx COMMAND\n"
-                       "  info       version and every option: value, source, allowed values, meaning\n"
+                       "  info       version, processors and cores, and every option: value, source, allowed values, "
+                       "meaning\n"
                        "  version    version alone\n"
 #ifdef EPX_BENCH
                        "  bench      timings against the floor and MPI; `epx bench --help` lists its options\n"
@@ -52,6 +53,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "info") == 0) {
         (void)printf("epx %s\n\n", epx_version());
+        epx_host_print(stdout);
+        (void)printf("\n");
         epx_options_print(stdout);
         return finish();
     }

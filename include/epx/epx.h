@@ -75,6 +75,11 @@ const char *epx_status_text(enum epx_status status);
  * nothing. Owner: none. Thread: any. */
 void epx_options_print(FILE *out);
 
+/* What the calling thread may use of this host, a line each: processors, cores, NUMA nodes, what they were read with,
+ * threads that move a rank's rows unless EPX_THREADS says otherwise. Errors: none; a null `out` prints nothing. Owner:
+ * none. Thread: any. */
+void epx_host_print(FILE *out);
+
 struct epx_communicator;
 struct epx_plan;
 struct epx_request;
@@ -161,11 +166,6 @@ uint32_t epx_comm_size_of(const struct epx_communicator *comm);
 /* Peer-visible memory of this process, zeroed, 64-byte aligned; for any communicator, existing or not. Errors:
  * EPX_ERR_NO_MEMORY. Owner of *out: the caller, until epx_memory_free. Thread: any. */
 enum epx_status epx_memory_alloc(size_t bytes, void **out);
-/* Frees it; not while an operation uses it. Null is allowed. Errors: EPX_ERR_NOT_FOUND for any other pointer that
- * epx_memory_alloc did not give in this process; EPX_ERR_STATE while it holds the x of row views that are out, until
- * they end, or their communicator fails or is destroyed. Thread: any. */
-enum epx_status epx_memory_free(void *pointer);
-
 /* The same for buffers of the most rows that could arrive: pages come as an operation writes them, from the beginning
  * on, so that the buffer costs what has arrived at most. Where the program itself is going to write, it calls
  * epx_memory_need first; without, a lack of memory ends it as it does with memory of malloc. Limits are checked here
@@ -175,6 +175,11 @@ enum epx_status epx_memory_reserve(size_t bytes, void **out);
 /* Brings in the pages of [pointer, pointer + bytes) of one allocation, and all before them. Errors: EPX_ERR_NULL,
  * EPX_ERR_NOT_FOUND, EPX_ERR_NO_MEMORY. Owner: unchanged. Thread: any. */
 enum epx_status epx_memory_need(const void *pointer, size_t bytes);
+/* Frees it; not while an operation uses it. Null is allowed. Errors: EPX_ERR_NOT_FOUND for any other pointer that
+ * epx_memory_alloc did not give in this process; EPX_ERR_STATE while it holds the x of row views that are out, until
+ * they end, or their communicator fails or is destroyed. Thread: any. */
+enum epx_status epx_memory_free(void *pointer);
+
 /* ---- Plans --------------------------------------------------------------------------------------------------- */
 
 enum epx_data_type { EPX_FP16 = 0, EPX_BF16 = 1 };
@@ -311,12 +316,12 @@ struct epx_combine_args {
  *   EPX_ERR_MISMATCH   ranks disagree on a size, an option or the order of calls
  *   EPX_ERR_EXPERT_ID  an expert id is not in [0, E)
  *   EPX_ERR_CAPACITY   more rows arrive on a rank than its expand_x has
+ *   EPX_ERR_RANK_MEMORY a rank had no memory for what it was to write (see epx_memory_reserve)
  *   EPX_ERR_PEER_DEAD, EPX_ERR_PEER_LEFT, EPX_ERR_TIMEOUT  a rank does not take part; the text names it
  *   EPX_ERR_PROTOCOL, EPX_ERR_INTERNAL                     a defect, or a peer that is not epx
  * Owner: all tensors stay the caller's. Thread: as the communicator.
  * Source: aclnnMoeDistributeDispatch (first version of the operator). Differs: no limits on sizes; bad ids and too many
  * rows are errors; expert_token_nums are counts, and globalBs is not asked for.
- *   EPX_ERR_RANK_MEMORY a rank had no memory for what it was to write (see epx_memory_reserve)
  */
 enum epx_status epx_dispatch(struct epx_plan *plan, const struct epx_dispatch_args *args);
 

@@ -88,8 +88,9 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                             .default_text = "0",
                             .minimum = 0,
                             .maximum = 64,
-                            .help = "threads that move the rows of a rank, its own included; 0: the processors divided "
-                                    "by the ranks of the host, at most 8; ranks of one process share its workers"},
+                            .help = "threads that move the rows of a rank, its own included; 0: the cores that it may "
+                                    "use divided by the ranks that share them, at most 8; ranks of one process share "
+                                    "its workers"},
     [EPX_OPTION_THREAD_KIB] = {.name = "EPX_THREAD_KIB",
                                .kind = EPX_OPTION_INTEGER,
                                .default_text = "512",

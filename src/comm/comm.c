@@ -184,6 +184,11 @@ const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_
     return rank < comm->rank_count ? epx_arena_at(comm->shared.arenas[rank], offset, bytes) : NULL;
 }
 
+uint32_t epx_comm_process_of(const struct epx_comm *comm, uint32_t rank)
+{
+    return rank < comm->rank_count ? epx_arena_owner_pid(comm->shared.arenas[rank]) : 0;
+}
+
 enum epx_status epx_comm_failure(const struct epx_comm *comm)
 {
     EPX_TRY(epx_comm_check_process(comm));

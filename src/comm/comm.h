@@ -46,6 +46,10 @@ void epx_comm_set_op_timeout_ms(struct epx_comm *comm, int64_t timeout_ms);
 /* Address of [offset, offset + bytes) of a rank's arena, null when outside what the rank has committed. */
 const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes);
 
+/* Process id of a rank as the rank knows it: another namespace's when that is where it runs. 0 when there is no such
+ * rank. */
+uint32_t epx_comm_process_of(const struct epx_comm *comm, uint32_t rank);
+
 /* EPX_OK, or the status with which the communicator has failed; the thread's error text is set to the cause. */
 EPX_NODISCARD enum epx_status epx_comm_failure(const struct epx_comm *comm);
 

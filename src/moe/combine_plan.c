@@ -82,7 +82,7 @@ static void free_lane(struct epx_combine_lane *lane)
 
 static enum epx_status alloc_lanes(struct epx_combine_plan *plan)
 {
-    EPX_TRY(epx_team_init(&plan->team, plan->world.rank_count * (plan->world.tp ? 2 : 1)));
+    EPX_TRY(epx_team_init(&plan->team, plan->request.comm, plan->world.tp ? 2 : 1));
     plan->lanes = calloc(plan->team.thread_count, sizeof *plan->lanes);
     if (plan->lanes == NULL) {
         return no_memory(plan);

@@ -134,7 +134,7 @@ static enum epx_status alloc_all(struct epx_dispatch_plan *plan)
     EPX_TRY(epx_plan_memory_alloc(plan->layout.tp_exchange_bytes, &plan->tp_exchange));
     EPX_TRY(epx_plan_memory_reserve(plan->layout.quantized_bytes, &plan->quantized_rows));
     EPX_TRY(stage_for(plan, &plan->request.tensors, plan->request.token_count));
-    EPX_TRY(epx_team_init(&plan->team, plan->world.rank_count * (plan->world.tp ? 2 : 1)));
+    EPX_TRY(epx_team_init(&plan->team, plan->request.comm, plan->world.tp ? 2 : 1));
     if (!alloc_scratch(plan)) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a dispatch plan of %lld ranks, %lld local experts, H %lld",
                         (long long)plan->world.rank_count, (long long)plan->world.local_experts,

@@ -2,11 +2,12 @@
 
 #include "base/config.h"
 #include "base/float_environment.h"
-#include "base/topology.h"
+#include "base/placement.h"
 #include "runtime/workers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* More do not help: a few cores take all of a machine's memory bandwidth. */
 #define AUTO_THREADS_MAX 8u
@@ -29,7 +30,39 @@ static void run_lane(void *context, uint32_t lane)
     }
 }
 
-enum epx_status epx_team_init(struct epx_team *team, int64_t rank_count)
+/* Whether a rank may run where `own` allows it. Assumed of the ranks of this process, any of whose threads may be
+ * theirs, and of those whose mask cannot be had. */
+static bool shares(const struct epx_comm *comm, uint32_t rank, const struct epx_cpu_mask *own)
+{
+    struct epx_cpu_mask mask;
+    uint32_t process = epx_comm_process_of(comm, rank);
+    return process == (uint32_t)getpid() || !epx_cpu_mask_of_thread((pid_t)process, &mask) ||
+           epx_cpu_mask_meets(&mask, own);
+}
+
+static uint32_t default_threads(const struct epx_comm *comm, uint32_t tp_rank_count)
+{
+    struct epx_cpu_mask own;
+    uint32_t rank_count = 0;
+    (void)epx_cpu_mask_of_thread(0, &own);
+    uint32_t cpu_count = epx_cpu_mask_count(&own);
+    if (cpu_count > 1) {
+        for (uint32_t rank = 0; rank < epx_comm_rank_count(comm); rank++) {
+            rank_count += shares(comm, rank, &own) ? tp_rank_count : 0;
+        }
+    }
+    /* There are no more cores than processors: the machine is read only where that can change the answer. */
+    uint32_t threads = epx_team_default_threads(cpu_count, rank_count);
+    return threads == 1 ? 1 : epx_team_default_threads(epx_cpu_map_cores(epx_cpu_map_machine(), &own), rank_count);
+}
+
+uint32_t epx_team_default_threads(uint32_t core_count, uint32_t rank_count)
+{
+    uint32_t threads = rank_count > 0 ? core_count / rank_count : 1;
+    return threads > AUTO_THREADS_MAX ? AUTO_THREADS_MAX : threads < 1 ? 1 : threads;
+}
+
+enum epx_status epx_team_init(struct epx_team *team, const struct epx_comm *comm, uint32_t tp_rank_count)
 {
     int64_t threads;
     int64_t lane_kib;
@@ -37,8 +70,7 @@ enum epx_status epx_team_init(struct epx_team *team, int64_t rank_count)
     EPX_TRY(epx_option_integer(EPX_OPTION_THREAD_KIB, &lane_kib));
     team->lane_bytes = (uint64_t)lane_kib * 1024;
     if (threads == 0) {
-        threads = epx_topology_cpu_count() / rank_count;
-        threads = threads > AUTO_THREADS_MAX ? AUTO_THREADS_MAX : threads < 1 ? 1 : threads;
+        threads = default_threads(comm, tp_rank_count);
     }
     team->thread_count = (uint32_t)threads;
     team->failures = calloc(team->thread_count, sizeof *team->failures);

@@ -6,6 +6,7 @@
 #define EPX_MOE_TEAM_H
 
 #include "base/status.h"
+#include "comm/comm.h"
 
 #include <stdint.h>
 
@@ -21,9 +22,15 @@ struct epx_team {
     struct epx_team_failure *failures; /* [thread_count] */
 };
 
-/* As many threads as EPX_THREADS says, by default the processors that each of the host's rank_count ranks has, and
- * starts the workers. EPX_ERR_CONFIG, EPX_ERR_NO_MEMORY. */
-EPX_NODISCARD enum epx_status epx_team_init(struct epx_team *team, int64_t rank_count);
+/* Threads of a rank that shares so many cores with others, rank_count in all: its part, 1 to 8. */
+uint32_t epx_team_default_threads(uint32_t core_count, uint32_t rank_count);
+
+/*
+ * As many threads as EPX_THREADS says; by default the calling thread's cores divided by the ranks of `comm` that share
+ * them, each of which stands for tp_rank_count ranks. Starts the workers that this takes. EPX_ERR_CONFIG,
+ * EPX_ERR_NO_MEMORY.
+ */
+EPX_NODISCARD enum epx_status epx_team_init(struct epx_team *team, const struct epx_comm *comm, uint32_t tp_rank_count);
 void epx_team_fini(struct epx_team *team);
 
 /* Lanes that are worth their wake-ups for work on so many bytes. */

@@ -1,11 +1,13 @@
 #include "runtime/workers.h"
 
 #include "base/log.h"
+#include "base/placement.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #define WORKER_STACK_BYTES (256u << 10)
 
@@ -24,8 +26,10 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct job *oldest; /* jobs with parts that nobody has taken */
+    pthread_t threads[EPX_WORKERS_MAX - 1];
     uint32_t thread_count;
     uint32_t idle_count;
+    struct epx_cpu_mask homes; /* of all who asked for workers */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -38,6 +42,7 @@ static void reset_in_child(void)
     pool.oldest = NULL;
     pool.thread_count = 0;
     pool.idle_count = 0;
+    memset(&pool.homes, 0, sizeof pool.homes);
 }
 
 static void register_fork(void)
@@ -87,10 +92,9 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-static bool worker_start(void)
+static bool worker_start(pthread_t *thread)
 {
     pthread_attr_t attributes;
-    pthread_t thread;
     sigset_t all;
     sigset_t previous;
     if (pthread_attr_init(&attributes) != 0) {
@@ -100,20 +104,57 @@ static bool worker_start(void)
     (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &previous);
-    int error = pthread_create(&thread, &attributes, worker_main, NULL);
+    int error = pthread_create(thread, &attributes, worker_main, NULL);
     (void)pthread_sigmask(SIG_SETMASK, &previous, NULL);
     (void)pthread_attr_destroy(&attributes);
     if (error == 0) {
-        (void)pthread_setname_np(thread, "epx-worker");
+        (void)pthread_setname_np(*thread, "epx-worker");
     }
     return error == 0;
 }
 
+/* A worker that cannot be moved stays where its creator may run. */
+static void worker_place(pthread_t thread)
+{
+    (void)pthread_setaffinity_np(thread, sizeof pool.homes, pool.homes.sets);
+}
+
+/* The calling thread's mask and home; both empty when they cannot be had. */
+static void find_home(uint32_t thread_count, struct epx_cpu_mask *mask, struct epx_cpu_mask *home)
+{
+    int cpu = sched_getcpu();
+    (void)epx_cpu_mask_of_thread(0, mask);
+    epx_cpu_map_home(epx_cpu_map_machine(), mask, cpu < 0 ? EPX_CPU_MAX : (uint32_t)cpu, thread_count, home);
+}
+
+/* Moves the workers that there are when the pool gets one home more; with the lock held. */
+static void add_home(const struct epx_cpu_mask *home)
+{
+    struct epx_cpu_mask before = pool.homes;
+    epx_cpu_mask_join(&pool.homes, home);
+    if (!epx_cpu_mask_equal(&pool.homes, &before)) {
+        for (uint32_t i = 0; i < pool.thread_count; i++) {
+            worker_place(pool.threads[i]);
+        }
+    }
+}
+
 void epx_workers_prepare(uint32_t helper_count)
 {
+    struct epx_cpu_mask mask;
+    struct epx_cpu_mask home;
+    if (helper_count == 0) {
+        return;
+    }
     (void)pthread_once(&fork_once, register_fork);
+    find_home(helper_count + 1, &mask, &home);
+    helper_count = helper_count < EPX_WORKERS_MAX ? helper_count : EPX_WORKERS_MAX - 1;
     (void)pthread_mutex_lock(&pool.lock);
-    while (pool.thread_count < helper_count && worker_start()) {
+    add_home(&home);
+    while (pool.thread_count < helper_count && worker_start(&pool.threads[pool.thread_count])) {
+        if (!epx_cpu_mask_equal(&mask, &pool.homes)) { /* what it has inherited */
+            worker_place(pool.threads[pool.thread_count]);
+        }
         pool.thread_count++;
     }
     if (pool.thread_count < helper_count) {

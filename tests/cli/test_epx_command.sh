@@ -23,6 +23,26 @@ for name in $(grep -oE '\.name = "[A-Z_]+"' "$source_dir/src/base/config.c" | cu
 done
 [ "$count" -ge 20 ] || wrong "the table of options has $count names"
 
+# What the process may use of the host.
+for name in processors cores 'NUMA nodes' 'read with' 'threads of a rank'; do
+    [ "$(grep -c "^$name  " "$work/out")" = 1 ] || wrong "epx info: '$name' is not there once"
+done
+[ "$(awk '$1 == "processors" {print $2}' "$work/out")" = "$(nproc)" ] || wrong "epx info: processors are not $(nproc)"
+cpu=$(taskset -cp $$ | sed 's/.*: *//; s/[-,].*//')
+run 10 taskset -c "$cpu" "$epx" info
+expect_status 0 "epx info on one processor"
+for line in 'processors +1' 'cores +1' 'NUMA nodes +1, cores of each: 1' 'threads of a rank +1 .*'; do
+    grep -qxE "$line" "$work/out" || wrong "epx info on one processor: no line '$line'"
+done
+# Two hyperthreads are one core, where a made-up machine can be read and this one has its processors.
+if grep -q '^read with  *hwloc' "$work/out" && taskset -c 0-1 true 2>/dev/null; then
+    HWLOC_SYNTHETIC='node:1 core:4 pu:2' run 10 taskset -c 0-1 "$epx" info
+    expect_status 0 "epx info on two hyperthreads"
+    for line in 'processors +2' 'cores +1' 'threads of a rank +1 .*'; do
+        grep -qxE "$line" "$work/out" || [ "$(nproc)" = 1 ] || wrong "epx info on two hyperthreads: no line '$line'"
+    done
+fi
+
 # A value is shown with where it comes from, a wrong one too.
 export EPX_ARENA_MIB=123 EPX_PRODUCT=A3 EPX_JOB='a b' HCCL_BUFFSIZE=none
 run 10 "$epx" info
