@@ -10,63 +10,88 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-struct epx_cann_launch {
-    struct epx_cann_collective collective;
-    pthread_mutex_t lock; /* of the two below: read for blame while another thread ends the operation */
-    struct epx_comm *comm;
-    struct epx_comm *tp_comm;
-    bool over;
-};
+/* A communicator's lock is held from the reservation of a round to its task's place on the stream. Communicators share
+ * locks by chance. */
+#define LOCK_COUNT 64u
+#define LOCK_BITS  6u
 
-/* Held from the reservation of a round to its task's place on the stream. */
-static pthread_mutex_t submit_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct submit_lock {
+    _Alignas(64) pthread_mutex_t mutex;
+} submit_locks[LOCK_COUNT] = {[0 ... LOCK_COUNT - 1] = {PTHREAD_MUTEX_INITIALIZER}};
 
 void epx_cann_collective_reset_after_fork(void)
 {
-    pthread_mutex_init(&submit_lock, NULL);
+    for (uint32_t i = 0; i < LOCK_COUNT; i++) {
+        pthread_mutex_init(&submit_locks[i].mutex, NULL);
+    }
 }
 
-static void launch_end(struct epx_cann_launch *launch)
+static uint32_t lock_of(const struct epx_comm *comm)
 {
-    pthread_mutex_lock(&launch->lock);
-    struct epx_comm *comm = launch->comm;
-    struct epx_comm *tp_comm = launch->tp_comm;
-    launch->comm = NULL;
-    launch->tp_comm = NULL;
-    pthread_mutex_unlock(&launch->lock);
-    launch->collective.finish(launch->collective.context);
+    return (uint32_t)((uint64_t)(uintptr_t)comm * 0x9E3779B97F4A7C15u >> (64 - LOCK_BITS));
+}
+
+/* The locks of both communicators, in the order that all threads take them; equal when there is one. */
+struct lock_pair {
+    uint32_t first;
+    uint32_t second;
+};
+
+static struct lock_pair locks_of(const struct epx_cann_collective *collective)
+{
+    const uint32_t a = lock_of(collective->comm);
+    const uint32_t b = collective->tp_comm ? lock_of(collective->tp_comm) : a;
+    return a < b ? (struct lock_pair){a, b} : (struct lock_pair){b, a};
+}
+
+static void lock_both(struct lock_pair locks)
+{
+    pthread_mutex_lock(&submit_locks[locks.first].mutex);
+    if (locks.second != locks.first) {
+        pthread_mutex_lock(&submit_locks[locks.second].mutex);
+    }
+}
+
+static void unlock_both(struct lock_pair locks)
+{
+    if (locks.second != locks.first) {
+        pthread_mutex_unlock(&submit_locks[locks.second].mutex);
+    }
+    pthread_mutex_unlock(&submit_locks[locks.first].mutex);
+}
+
+static bool collective_run(void *context, uint64_t until_ns, enum epx_status *status)
+{
+    struct epx_cann_collective *collective = context;
+    collective->over = collective->run(collective->context, until_ns, status);
+    return collective->over;
+}
+
+/* Whoever synchronises the stream may destroy communicators. */
+static void collective_end(struct epx_cann_collective *collective)
+{
+    struct epx_comm *comm = collective->comm;
+    struct epx_comm *tp_comm = collective->tp_comm;
+    collective->finish(collective->context);
     epx_cann_comm_release(comm);
     if (tp_comm) {
         epx_cann_comm_release(tp_comm);
     }
-    launch->over = true;
-}
-
-/* Everything ends here, not in the release of the task: whoever synchronises the stream may destroy communicators. */
-static bool launch_run(void *context, uint64_t until_ns, enum epx_status *status)
-{
-    struct epx_cann_launch *launch = context;
-    if (!launch->collective.run(launch->collective.context, until_ns, status)) {
-        return false;
-    }
-    launch_end(launch);
-    return true;
 }
 
 /* A reserved round that will not run by itself: it is run on a failed communicator, which ends at once, and tells the
  * peers that would wait for it. */
-static void launch_abandon(struct epx_cann_launch *launch, enum epx_status status, const char *text)
+static void collective_abandon(struct epx_cann_collective *collective, enum epx_status status, const char *text)
 {
     char kept[EPX_ERROR_TEXT_BYTES];
     snprintf(kept, sizeof kept, "%s", text);
-    enum epx_status ended = epx_comm_abort(launch->comm, status, kept);
-    if (launch->tp_comm) {
-        ended = epx_comm_abort(launch->tp_comm, ended, kept);
+    enum epx_status ended = epx_comm_abort(collective->comm, status, kept);
+    if (collective->tp_comm) {
+        ended = epx_comm_abort(collective->tp_comm, ended, kept);
     }
     epx_log(EPX_LOG_DEBUG, "an operation is abandoned with status %d: %s", (int)ended, kept);
-    while (!launch_run(launch, EPX_NEVER, &ended)) {
+    while (!collective_run(collective, EPX_NEVER, &ended)) {
     }
     if (ended == EPX_OK) {
         epx_log(EPX_LOG_WARN, "an abandoned operation ran");
@@ -74,71 +99,54 @@ static void launch_abandon(struct epx_cann_launch *launch, enum epx_status statu
     epx_error_text_set(kept);
 }
 
-static void launch_free(struct epx_cann_launch *launch)
+static void collective_release(void *context)
 {
-    pthread_mutex_destroy(&launch->lock);
-    free(launch);
-}
-
-static void launch_release(void *context)
-{
-    struct epx_cann_launch *launch = context;
-    if (!launch->over) {
+    struct epx_cann_collective *collective = context;
+    if (!collective->over) {
         char text[EPX_ERROR_TEXT_BYTES];
         snprintf(text, sizeof text, "rank %" PRIu32 ": an operation was taken off its stream before it ran",
-                 epx_comm_rank(launch->comm));
-        launch_abandon(launch, EPX_ERR_ABORTED, text);
+                 epx_comm_rank(collective->comm));
+        collective_abandon(collective, EPX_ERR_ABORTED, text);
     }
-    launch_free(launch);
+    collective_end(collective);
 }
 
-static void launch_blame(void *context, char *text, uint64_t text_bytes)
+/* While the task runs, and so before its communicators are released. */
+static void collective_blame(void *context, char *text, uint64_t text_bytes)
 {
-    struct epx_cann_launch *launch = context;
+    const struct epx_cann_collective *collective = context;
     text[0] = '\0';
-    pthread_mutex_lock(&launch->lock);
-    if (launch->comm) {
-        epx_comm_blame(launch->comm, text, text_bytes);
+    epx_comm_blame(collective->comm, text, text_bytes);
+    if (collective->tp_comm && text[0] == '\0') {
+        epx_comm_blame(collective->tp_comm, text, text_bytes);
     }
-    if (launch->tp_comm && text[0] == '\0') {
-        epx_comm_blame(launch->tp_comm, text, text_bytes);
-    }
-    pthread_mutex_unlock(&launch->lock);
 }
 
-enum epx_status epx_cann_collective_submit(aclrtStream handle, const struct epx_cann_collective *collective,
-                                           bool *taken)
+enum epx_status epx_cann_collective_submit(aclrtStream handle, struct epx_cann_collective *collective, bool *taken)
 {
     *taken = false;
     struct epx_stream *stream;
     int32_t device;
     EPX_TRY(epx_cann_stream_acquire(handle, &stream, &device));
-    struct epx_cann_launch *launch = calloc(1, sizeof *launch);
-    if (!launch) {
-        epx_cann_stream_release(stream);
-        return epx_fail(EPX_ERR_NO_MEMORY, "no memory to queue an operation");
-    }
-    launch->collective = *collective;
-    launch->comm = collective->comm;
-    launch->tp_comm = collective->tp_comm;
-    pthread_mutex_init(&launch->lock, NULL);
+    const struct lock_pair locks = locks_of(collective);
     const struct epx_task task = {
-        .run = launch_run,
-        .release = launch_release,
-        .blame = launch_blame,
-        .context = launch,
+        .run = collective_run,
+        .release = collective_release,
+        .blame = collective_blame,
+        .context = collective,
         .waiter_may_run = true,
         .until_ignored = collective->until_ignored,
     };
     *taken = true;
-    pthread_mutex_lock(&submit_lock);
+    collective->over = false;
+    lock_both(locks);
     collective->reserve(collective->context);
-    enum epx_status status = epx_stream_submit(stream, &task);
-    pthread_mutex_unlock(&submit_lock);
+    const enum epx_status status = epx_stream_submit(stream, &task);
+    unlock_both(locks);
     epx_cann_stream_release(stream);
     if (status != EPX_OK) {
-        launch_abandon(launch, status, epx_error_text());
-        launch_free(launch);
+        collective_abandon(collective, status, epx_error_text());
+        collective_end(collective);
     }
     return status;
 }

@@ -1,7 +1,7 @@
 /*
  * Queues collective operations on streams. An operation takes its place in the order of its communicators' rounds when
  * it is queued; that and queueing it are one step, so that two threads cannot queue two operations of a communicator on
- * one stream in the order opposite to their rounds.
+ * one stream in the order opposite to their rounds, nor two of a pair of communicators in opposite orders.
  */
 #ifndef EPX_CANN_COLLECTIVE_H
 #define EPX_CANN_COLLECTIVE_H
@@ -13,24 +13,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct epx_cann_collective {
+struct epx_cann_collective {  /* the caller's, at its place until finish */
     struct epx_comm *comm;    /* held by the caller (hccl_state.h); the operation's after success */
     struct epx_comm *tp_comm; /* the same; null when there is none */
     void *context;
     void (*reserve)(void *context); /* takes the rounds; run follows, until the operation is over on this rank */
     bool (*run)(void *context, uint64_t until_ns, enum epx_status *status); /* as epx_task_run */
     bool until_ignored;                                                     /* as in struct epx_task */
-    void (*finish)(void *context); /* once, after run: frees the context; may be on any thread */
+    void (*finish)(void *context); /* once, last of all: frees context and collective; may be on any thread */
+
+    bool over; /* run has ended: set by the queue */
 };
 
 /*
- * Queues the operation on the stream (null: the default one). The communicators are released and finish is called
- * before a synchronisation of the stream returns. After a failure that came before the reservation nothing has happened
- * and all is still the caller's: EPX_ERR_NOT_FOUND, EPX_ERR_STATE (stream), EPX_ERR_NO_MEMORY, with *taken false. When
- * the stream takes no task after it, the communicators are failed on all ranks, and *taken is true.
+ * Queues the operation on the stream (null: the default one). Allocates nothing. The communicators are released and
+ * finish is called before a synchronisation of the stream returns. After a failure that came before the reservation
+ * nothing has happened and all is still the caller's: EPX_ERR_NOT_FOUND, EPX_ERR_STATE (stream), with *taken false.
+ * When the stream takes no task after it, the communicators are failed on all ranks, and *taken is true.
  */
-EPX_NODISCARD enum epx_status epx_cann_collective_submit(aclrtStream stream,
-                                                         const struct epx_cann_collective *collective, bool *taken);
+EPX_NODISCARD enum epx_status epx_cann_collective_submit(aclrtStream stream, struct epx_cann_collective *collective,
+                                                         bool *taken);
 
 /* In a forked child. */
 void epx_cann_collective_reset_after_fork(void);

@@ -6,47 +6,51 @@
 #include "cann/exports_aclnn.h"
 #include "cann/hccl_state.h"
 #include "cann/object_set.h"
+#include "cann/spare_list.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define HANDLE_BASE 0x45580000u /* handles look like addresses of nothing: base + 64 * serial */
+#define HANDLE_BASE  0x45580000u /* handles look like addresses of nothing: base + 64 * serial */
+#define BUCKET_COUNT 256u        /* by serial */
+#define SPARES_MAX   512u        /* of programs that queue a whole model before they wait */
 
-union plan {
-    struct epx_dispatch_plan *dispatch;
-    struct epx_combine_plan *combine;
+struct executor;
+
+struct run {
+    struct epx_cann_collective collective;
+    struct executor *executor;
+    union epx_cann_binding binding;
 };
 
 struct executor {
-    uint64_t serial;
+    uint64_t serial;                 /* 0: known to the program no more */
     struct epx_cann_planned planned; /* with the addresses of the next run; its communicators are not held */
-    union plan plan;
-    uint64_t comm_serial;
-    uint64_t tp_comm_serial; /* 0: none */
+    struct epx_cann_plan *plan;
     bool repeatable;
     uint32_t users; /* the program, and runs that are queued or running */
+    struct run run; /* one; others of a repeatable executor, while this is queued, are allocated */
+    bool run_taken;
     struct executor *next;
 };
 
-struct run {
-    struct executor *executor;
-    union {
-        struct epx_dispatch_binding dispatch;
-        struct epx_combine_binding combine;
-    } binding;
-};
-
-static pthread_mutex_t executor_lock = PTHREAD_MUTEX_INITIALIZER; /* of the list, and of every executor in it */
+static pthread_mutex_t executor_lock = PTHREAD_MUTEX_INITIALIZER; /* of everything here, and of every executor */
 static pthread_once_t executor_once = PTHREAD_ONCE_INIT;
-static struct executor *executor_newest;
+static struct executor *buckets[BUCKET_COUNT];
 static uint64_t executor_serial;
+static struct epx_spare_list spare_executors = {.object_bytes = sizeof(struct executor), .limit = SPARES_MAX};
+static struct epx_spare_list spare_runs = {.object_bytes = sizeof(struct run), .limit = SPARES_MAX};
 
 /* The child of a fork has no executors, as it has no communicators. */
 static void forget_in_child(void)
 {
     pthread_mutex_init(&executor_lock, NULL);
-    executor_newest = NULL;
+    memset(buckets, 0, sizeof buckets);
+    epx_spare_list_reset_after_fork(&spare_executors);
+    epx_spare_list_reset_after_fork(&spare_runs);
+    epx_cann_plans_reset_after_fork();
 }
 
 static void watch_forks(void)
@@ -59,59 +63,94 @@ static aclOpExecutor *handle_of(const struct executor *executor)
     return (aclOpExecutor *)(uintptr_t)(HANDLE_BASE + 64 * executor->serial);
 }
 
-/* The place in the list that holds the executor of a handle; it holds null when there is none. With the lock. */
+/* The place in its bucket that holds the executor of a handle; it holds null when there is none. With the lock. */
 static struct executor **find(const aclOpExecutor *handle)
 {
-    struct executor **link = &executor_newest;
+    const uint64_t serial = ((uint64_t)(uintptr_t)handle - HANDLE_BASE) / 64;
+    struct executor **link = &buckets[serial % BUCKET_COUNT];
     while (*link && handle_of(*link) != handle) {
         link = &(*link)->next;
     }
     return link;
 }
 
-static void executor_free(struct executor *executor)
+/* Takes it out of its bucket: the program's use is the caller's now. With the lock. */
+static void unlist(struct executor **link)
 {
-    if (executor->planned.operation == EPX_OPERATION_DISPATCH) {
-        epx_dispatch_plan_destroy(executor->plan.dispatch);
-    } else {
-        epx_combine_plan_destroy(executor->plan.combine);
-    }
-    free(executor);
+    struct executor *executor = *link;
+    *link = executor->next;
+    executor->serial = 0;
 }
 
-static void executor_drop(struct executor *executor)
+/* A run of the executor, null when there is none without allocating. With the lock. */
+static struct run *take_run(struct executor *executor)
+{
+    if (executor->run_taken) {
+        return epx_spare_take(&spare_runs);
+    }
+    executor->run_taken = true;
+    return &executor->run;
+}
+
+/* Null when the run needs not be freed. With the lock. */
+static struct run *put_run(struct executor *executor, struct run *run)
+{
+    if (run == &executor->run) {
+        executor->run_taken = false;
+        return NULL;
+    }
+    return run && !epx_spare_give(&spare_runs, run) ? run : NULL;
+}
+
+/* Gives back one use and, if not null, a run. */
+static void give_back(struct executor *executor, struct run *run)
+{
+    struct epx_cann_plan *plan = NULL;
+    pthread_mutex_lock(&executor_lock);
+    run = put_run(executor, run);
+    if (--executor->users > 0) {
+        executor = NULL;
+    } else {
+        plan = executor->plan;
+        executor = epx_spare_give(&spare_executors, executor) ? NULL : executor;
+    }
+    pthread_mutex_unlock(&executor_lock);
+    if (plan) {
+        epx_cann_plan_release(plan);
+    }
+    free(executor);
+    free(run);
+}
+
+static struct executor *executor_new(void)
 {
     pthread_mutex_lock(&executor_lock);
-    const bool last = --executor->users == 0;
+    struct executor *executor = epx_spare_take(&spare_executors);
     pthread_mutex_unlock(&executor_lock);
-    if (last) {
-        executor_free(executor);
-    }
+    return executor ? executor : malloc(sizeof *executor);
 }
 
 enum epx_status epx_cann_executor_create(const struct epx_cann_planned *planned, aclOpExecutor **out)
 {
+    struct epx_cann_plan *plan;
     pthread_once(&executor_once, watch_forks);
-    struct executor *executor = calloc(1, sizeof *executor);
+    EPX_TRY(epx_cann_plan_acquire(planned, &plan));
+    struct executor *executor = executor_new();
     if (!executor) {
+        epx_cann_plan_release(plan);
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for an executor");
     }
     executor->planned = *planned;
+    executor->plan = plan;
+    executor->repeatable = false;
     executor->users = 1;
-    executor->comm_serial = epx_cann_comm_serial(planned->comm);
-    executor->tp_comm_serial = planned->tp_comm ? epx_cann_comm_serial(planned->tp_comm) : 0;
-    const enum epx_status status = planned->operation == EPX_OPERATION_DISPATCH
-                                       ? epx_dispatch_plan_create(&planned->request.dispatch, &executor->plan.dispatch)
-                                       : epx_combine_plan_create(&planned->request.combine, &executor->plan.combine);
-    if (status != EPX_OK) {
-        free(executor);
-        return status;
-    }
+    executor->run_taken = false;
     pthread_mutex_lock(&executor_lock);
     executor->serial = ++executor_serial;
-    executor->next = executor_newest;
-    executor_newest = executor;
     *out = handle_of(executor);
+    struct executor **bucket = &buckets[executor->serial % BUCKET_COUNT];
+    executor->next = *bucket;
+    *bucket = executor;
     pthread_mutex_unlock(&executor_lock);
     return EPX_OK;
 }
@@ -121,82 +160,74 @@ enum epx_status epx_cann_executor_create(const struct epx_cann_planned *planned,
 static void run_reserve(void *context)
 {
     struct run *run = context;
-    if (run->executor->planned.operation == EPX_OPERATION_DISPATCH) {
-        epx_dispatch_binding_reserve(run->executor->plan.dispatch, &run->binding.dispatch);
-    } else {
-        epx_combine_binding_reserve(run->executor->plan.combine, &run->binding.combine);
-    }
+    epx_cann_plan_reserve(run->executor->plan, &run->binding);
 }
 
 static bool run_run(void *context, uint64_t until_ns, enum epx_status *status)
 {
     struct run *run = context;
-    if (run->executor->planned.operation == EPX_OPERATION_DISPATCH) {
-        return epx_dispatch_binding_advance(run->executor->plan.dispatch, &run->binding.dispatch, until_ns, NULL,
-                                            status);
-    }
-    return epx_combine_binding_advance(run->executor->plan.combine, &run->binding.combine, until_ns, NULL, status);
+    return epx_cann_plan_advance(run->executor->plan, &run->binding, until_ns, status);
 }
 
 static void run_finish(void *context)
 {
     struct run *run = context;
-    executor_drop(run->executor);
-    free(run);
+    give_back(run->executor, run);
 }
 
-static enum epx_status run_bind(struct run *run, const struct epx_cann_planned *planned)
+static enum epx_status acquire_comms(struct run *run)
 {
-    if (planned->operation == EPX_OPERATION_DISPATCH) {
-        const struct epx_dispatch_request *request = &planned->request.dispatch;
-        return epx_dispatch_binding_init(run->executor->plan.dispatch, request->token_count, &request->tensors,
-                                         &run->binding.dispatch);
-    }
-    const struct epx_combine_request *request = &planned->request.combine;
-    return epx_combine_binding_init(run->executor->plan.combine, request->token_count, &request->tensors,
-                                    &run->binding.combine);
-}
-
-static enum epx_status acquire_comms(const struct executor *executor, struct epx_cann_collective *collective)
-{
-    EPX_TRY(epx_cann_comm_acquire_serial(executor->comm_serial, &collective->comm));
-    if (executor->tp_comm_serial != 0) {
-        enum epx_status status = epx_cann_comm_acquire_serial(executor->tp_comm_serial, &collective->tp_comm);
+    uint64_t comm_serial;
+    uint64_t tp_comm_serial;
+    struct epx_cann_collective *collective = &run->collective;
+    epx_cann_plan_comms(run->executor->plan, &comm_serial, &tp_comm_serial);
+    EPX_TRY(epx_cann_comm_acquire_serial(comm_serial, &collective->comm));
+    if (tp_comm_serial != 0) {
+        enum epx_status status = epx_cann_comm_acquire_serial(tp_comm_serial, &collective->tp_comm);
         if (status != EPX_OK) {
             epx_cann_comm_release(collective->comm);
             return status;
         }
+        collective->until_ignored = true;
     }
     return EPX_OK;
 }
 
-/* Queues a run; the use of the executor that the caller took is the run's after success. */
-static enum epx_status run_queue(struct executor *executor, const struct epx_cann_planned *planned, aclrtStream stream)
+/* With the communicators held, which are the caller's still when *taken is false. */
+static enum epx_status run_submit(struct run *run, const struct epx_cann_planned *planned, aclrtStream stream,
+                                  bool *taken)
+{
+    *taken = false;
+    EPX_TRY(epx_cann_plan_bind(run->executor->plan, planned, &run->binding));
+    return epx_cann_collective_submit(stream, &run->collective, taken);
+}
+
+/* Queues a run, null when one must be allocated; the use of the executor that the caller took is the run's. */
+static enum epx_status run_queue(struct run *run, struct executor *executor, const struct epx_cann_planned *planned,
+                                 aclrtStream stream)
 {
     bool taken = false;
-    struct epx_cann_collective collective = {
-        .reserve = run_reserve,
-        .run = run_run,
-        .until_ignored = executor->tp_comm_serial != 0,
-        .finish = run_finish,
-    };
-    struct run *run = calloc(1, sizeof *run);
+    run = run ? run : malloc(sizeof *run);
     if (!run) {
-        executor_drop(executor);
+        give_back(executor, NULL);
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory to queue an operation");
     }
     run->executor = executor;
-    collective.context = run;
-    enum epx_status status = acquire_comms(executor, &collective);
+    run->collective = (struct epx_cann_collective){
+        .context = run,
+        .reserve = run_reserve,
+        .run = run_run,
+        .finish = run_finish,
+    };
+    enum epx_status status = acquire_comms(run);
     if (status == EPX_OK) {
-        status = run_bind(run, planned);
-        if (status == EPX_OK) {
-            status = epx_cann_collective_submit(stream, &collective, &taken);
-        }
+        struct epx_comm *comm = run->collective.comm;
+        struct epx_comm *tp_comm = run->collective.tp_comm;
+        status = run_submit(run, planned, stream, &taken);
         if (!taken) {
-            epx_cann_comm_release(collective.comm);
-            if (collective.tp_comm) {
-                epx_cann_comm_release(collective.tp_comm);
+            epx_cann_comm_release(comm);
+            if (tp_comm) {
+                epx_cann_comm_release(tp_comm);
             }
         }
     }
@@ -244,11 +275,12 @@ aclnnStatus epx_cann_executor_launch(aclOpExecutor *handle, enum epx_operation o
     if (executor->repeatable) {
         executor->users++;
     } else {
-        *link = executor->next; /* used up: the program's use becomes the run's */
+        unlist(link); /* used up: the program's use becomes the run's */
     }
+    struct run *run = take_run(executor);
     const struct epx_cann_planned planned = executor->planned;
     pthread_mutex_unlock(&executor_lock);
-    return launch_result(run_queue(executor, &planned, stream));
+    return launch_result(run_queue(run, executor, &planned, stream));
 }
 
 /* ---- What programs do to executors ------------------------------------------------------------------------------- */
@@ -270,13 +302,13 @@ aclnnStatus epx_cann_aclDestroyAclOpExecutor(aclOpExecutor *handle)
     struct executor **link = find(handle);
     struct executor *executor = *link;
     if (executor) {
-        *link = executor->next;
+        unlist(link);
     }
     pthread_mutex_unlock(&executor_lock);
     if (!executor) {
         return refuse_unknown(handle);
     }
-    executor_drop(executor);
+    give_back(executor, NULL);
     return ACLNN_SUCCESS;
 }
 

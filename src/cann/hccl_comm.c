@@ -119,14 +119,14 @@ HcclResult epx_cann_HcclCommDestroy(HcclComm comm)
 /* ---- Barrier ----------------------------------------------------------------------------------------------------- */
 
 struct barrier {
-    struct epx_comm *comm;
+    struct epx_cann_collective collective;
     uint64_t round;
 };
 
 static void barrier_reserve(void *context)
 {
     struct barrier *barrier = context;
-    barrier->round = epx_round_reserve(barrier->comm);
+    barrier->round = epx_round_reserve(barrier->collective.comm);
 }
 
 /* One step that all must come to: entering. No rank offers anything. */
@@ -135,7 +135,7 @@ static enum epx_status barrier_pass(const struct barrier *barrier)
     static const struct epx_agreement nothing_to_agree;
     static const struct epx_publication nothing_to_read;
     struct epx_round round;
-    EPX_TRY(epx_round_begin(&round, barrier->comm, barrier->round, EPX_OPERATION_BARRIER));
+    EPX_TRY(epx_round_begin(&round, barrier->collective.comm, barrier->round, EPX_OPERATION_BARRIER));
     EPX_TRY(epx_round_enter(&round, &nothing_to_agree, NULL, 0, &nothing_to_read));
     epx_round_end(&round);
     return EPX_OK;
@@ -169,8 +169,7 @@ static enum epx_status barrier_queue(const struct epx_hccl_entry *entry, aclrtSt
     if (!barrier) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory to queue a barrier");
     }
-    barrier->comm = entry->comm;
-    const struct epx_cann_collective collective = {
+    barrier->collective = (struct epx_cann_collective){
         .comm = entry->comm,
         .context = barrier,
         .reserve = barrier_reserve,
@@ -178,7 +177,7 @@ static enum epx_status barrier_queue(const struct epx_hccl_entry *entry, aclrtSt
         .until_ignored = true,
         .finish = free,
     };
-    enum epx_status status = epx_cann_collective_submit(stream, &collective, taken);
+    enum epx_status status = epx_cann_collective_submit(stream, &barrier->collective, taken);
     if (!*taken) {
         free(barrier);
     }

@@ -2,6 +2,7 @@
 
 #include "cann/acl_state.h"
 #include "cann/hccl_state.h"
+#include "cann/moe_plan.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -178,7 +179,7 @@ bool epx_hccl_registry_has(const char *name, uint32_t rank, int32_t device)
     return node != NULL;
 }
 
-static enum epx_status destroy_locked(HcclComm handle)
+static enum epx_status destroy_locked(HcclComm handle, uint64_t *serial)
 {
     struct epx_hccl_node **link = &registry_newest;
     while (*link && handle_of((*link)->serial) != handle) {
@@ -195,15 +196,20 @@ static enum epx_status destroy_locked(HcclComm handle)
     }
     EPX_TRY(epx_comm_close(node->entry.comm));
     *link = node->next;
+    *serial = node->serial;
     node_free(node);
     return EPX_OK;
 }
 
 enum epx_status epx_hccl_registry_destroy(HcclComm handle)
 {
+    uint64_t serial = 0;
     pthread_mutex_lock(&registry_lock);
-    enum epx_status status = destroy_locked(handle);
+    enum epx_status status = destroy_locked(handle, &serial);
     pthread_mutex_unlock(&registry_lock);
+    if (status == EPX_OK) {
+        epx_cann_plans_forget(serial);
+    }
     return status;
 }
 

@@ -1,4 +1,4 @@
-#include "cann/executor.h"
+#include "cann/moe_plan.h"
 
 static struct epx_view *dispatch_view(struct epx_dispatch_tensors *tensors, enum epx_cann_role role)
 {
