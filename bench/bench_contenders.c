@@ -17,7 +17,7 @@ static bool join_path(char *out, const char *directory, const char *name)
 }
 
 /* Of a build, engines lie beside the epx command; installed, in libexec/epx. EPX_BENCH_DIR comes before both. */
-static bool find_engine(const char *name, char *out)
+bool bench_engine_find(const char *name, char *out)
 {
     char here[PATH_MAX];
     char installed[PATH_MAX];
@@ -123,7 +123,7 @@ static size_t add_mpi(struct bench_contenders *contenders, const struct bench_op
     for (size_t i = 0; i < count; i++) {
         bool wanted = options->mpi == NULL || is_in_list(options->mpi, settings[i].name);
         wanted = wanted && (options->mpi != NULL || !options->quick || added_count == 0);
-        if (!wanted || !bench_in_path(settings[i].prefix[0]) || !find_engine(settings[i].program, program)) {
+        if (!wanted || !bench_in_path(settings[i].prefix[0]) || !bench_engine_find(settings[i].program, program)) {
             continue;
         }
         struct bench_contender *added = add(contenders, BENCH_MPI, settings[i].name, program);
@@ -145,7 +145,7 @@ static bool add_engine(struct bench_contenders *contenders, enum bench_engine_ki
         return add_mpi(contenders, options) > 0;
     }
     (void)snprintf(name, sizeof name, "epx-bench-%s", bench_engine_names[kind]);
-    if (!find_engine(name, program)) {
+    if (!bench_engine_find(name, program)) {
         return false;
     }
     if (kind == BENCH_CANN) {
@@ -234,6 +234,7 @@ static void push_case(struct command_builder *builder, const struct bench_case *
     push_number(builder, "--seed", (int64_t)sizes->seed);
     push_number(builder, "--skew-us", sizes->skew_us);
     push_number(builder, "--check", sizes->check);
+    push_number(builder, "--cpu-time", 1);
 }
 
 void bench_contender_command(const struct bench_contender *contender, const struct bench_case *sizes, bool round_trip,
@@ -251,6 +252,9 @@ void bench_contender_command(const struct bench_contender *contender, const stru
     if (round_trip && (contender->kind == BENCH_FLOOR || contender->kind == BENCH_EPX)) {
         push(&builder, "--round-trip");
         push(&builder, "1");
+    }
+    if (sizes->product_columns != 0 && contender->kind == BENCH_EPX) {
+        push_number(&builder, "--product", sizes->product_columns);
     }
     for (size_t i = 0; i < 2 && contender->extra[i] != NULL; i++) {
         push(&builder, contender->extra[i]);

@@ -28,6 +28,9 @@ struct bench_contenders {
  * been asked for is said there, too. */
 bool bench_contenders_find(struct bench_contenders *contenders, const struct bench_options *options);
 
+/* Finds an engine by the name of its program: in EPX_BENCH_DIR, beside the epx command, in ../libexec/epx. */
+bool bench_engine_find(const char *name, char *out /* PATH_MAX */);
+
 /* Whether a program of that name is in PATH. */
 bool bench_in_path(const char *name);
 

@@ -29,6 +29,7 @@ static void take_outcome(struct bench_point *point, const json_t *record)
     bench_copy_name(outcome->isa, sizeof outcome->isa, text_of(record, "isa"));
     bench_copy_name(outcome->dispatch_digest, sizeof outcome->dispatch_digest, text_of(record, "dispatch_digest"));
     bench_copy_name(outcome->combine_digest, sizeof outcome->combine_digest, text_of(record, "combine_digest"));
+    bench_copy_name(outcome->product_digest, sizeof outcome->product_digest, text_of(record, "product_digest"));
     for (int i = 0; i < BENCH_FACT_COUNT; i++) {
         outcome->facts[i] = number_of(record, bench_fact_names[i], -1);
     }
@@ -48,8 +49,11 @@ static bool take_record(struct bench_point *point, const json_t *record, bool *s
     }
     struct bench_series *series =
         bench_point_series(point, text_of(record, "operation"), text_of(record, "engine"), text_of(record, "variant"));
-    bench_repeat_add(bench_series_repeat(series, 0), (double)makespan_ns,
-                     (double)number_of(record, "max_ns", makespan_ns));
+    int64_t cpu_ns = number_of(record, "cpu_ns", -1);
+    const struct bench_times times = {.makespan_ns = (double)makespan_ns,
+                                      .max_ns = (double)number_of(record, "max_ns", makespan_ns),
+                                      .cpu_ns = cpu_ns < 0 ? NAN : (double)cpu_ns};
+    bench_repeat_add(bench_series_repeat(series, 0), &times);
     return true;
 }
 
@@ -84,11 +88,14 @@ static json_t *real_or_null(double value)
     return isnan(value) ? json_null() : json_real(value);
 }
 
-static json_t *numbers(const double *values, size_t count)
+/* One member of the times, by its offset; null for NaN. */
+static json_t *times_json(const struct bench_repeat *repeat, size_t member)
 {
     json_t *array = json_array();
-    for (size_t i = 0; i < count; i++) {
-        (void)json_array_append_new(array, json_integer((json_int_t)values[i]));
+    for (size_t i = 0; i < repeat->count; i++) {
+        double value = 0.0;
+        memcpy(&value, (const char *)&repeat->times[i] + member, sizeof value);
+        (void)json_array_append_new(array, isnan(value) ? json_null() : json_integer((json_int_t)value));
     }
     return array;
 }
@@ -103,9 +110,12 @@ static json_t *spread_json(const struct bench_spread *spread)
 
 static json_t *repeat_json(const struct bench_repeat *repeat)
 {
-    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "index", (json_int_t)repeat->index, "floor_ns",
-                     real_or_null(repeat->floor_ns), "mpi_ns", real_or_null(repeat->mpi_ns), "makespan_ns",
-                     numbers(repeat->makespan_ns, repeat->count), "max_ns", numbers(repeat->max_ns, repeat->count));
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "index", (json_int_t)repeat->index, "floor_ns",
+                     real_or_null(repeat->floor_ns), "mpi_ns", real_or_null(repeat->mpi_ns), "copying_ns",
+                     real_or_null(repeat->copying_ns), "makespan_ns",
+                     times_json(repeat, offsetof(struct bench_times, makespan_ns)), "max_ns",
+                     times_json(repeat, offsetof(struct bench_times, max_ns)), "cpu_ns",
+                     times_json(repeat, offsetof(struct bench_times, cpu_ns)));
 }
 
 static json_t *series_json(const struct bench_point *point, const struct bench_series *series)
@@ -115,11 +125,13 @@ static json_t *series_json(const struct bench_point *point, const struct bench_s
     for (size_t i = 0; i < series->repeat_count; i++) {
         (void)json_array_append_new(repeats, repeat_json(&series->repeats[i]));
     }
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "operation", series->operation, "engine",
-                     series->engine, "variant", series->variant, "p50_ns", real_or_null(figures.p50_ns), "p90_ns",
-                     real_or_null(figures.p90_ns), "p99_ns", real_or_null(figures.p99_ns), "payload_gb_per_s",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "operation", series->operation,
+                     "engine", series->engine, "variant", series->variant, "p50_ns", real_or_null(figures.p50_ns),
+                     "p90_ns", real_or_null(figures.p90_ns), "p99_ns", real_or_null(figures.p99_ns), "payload_gb_per_s",
                      real_or_null(figures.gb_per_s), "percent_of_floor", spread_json(&figures.floor_percent),
-                     "times_over_mpi", spread_json(&figures.mpi_times), "repeats", repeats);
+                     "times_over_mpi", spread_json(&figures.mpi_times), "ratio_to_copying",
+                     spread_json(&figures.to_copying), "cpu_ns_of_a_rank", real_or_null(figures.cpu_ns), "repeats",
+                     repeats);
 }
 
 static json_t *outcome_json(const struct bench_outcome *outcome)
@@ -127,6 +139,9 @@ static json_t *outcome_json(const struct bench_outcome *outcome)
     json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "engine", outcome->engine, "variant", outcome->variant,
                                "version", outcome->version, "isa", outcome->isa, "dispatch_digest",
                                outcome->dispatch_digest, "combine_digest", outcome->combine_digest);
+    if (outcome->product_digest[0] != '\0') {
+        (void)json_object_set_new(object, "product_digest", json_string(outcome->product_digest));
+    }
     for (int i = 0; i < BENCH_FACT_COUNT; i++) {
         if (outcome->facts[i] >= 0) {
             (void)json_object_set_new(object, bench_fact_names[i], json_integer(outcome->facts[i]));
@@ -137,14 +152,14 @@ static json_t *outcome_json(const struct bench_outcome *outcome)
 
 static json_t *sizes_json(const struct bench_case *sizes)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:b, s:I, s:b, s:I, s:I, s:I, s:I}", "ranks",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:b, s:I, s:b, s:I, s:I, s:I, s:I, s:I}", "ranks",
                      (json_int_t)sizes->rank_count, "bs", (json_int_t)sizes->token_count, "hidden",
                      (json_int_t)sizes->hidden_elems, "topk", (json_int_t)sizes->topk, "experts",
                      (json_int_t)sizes->expert_count, "dtype", sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", "quant",
                      sizes->quantize ? "int8" : "none", "zipf", sizes->zipf, "cold", (int)sizes->cold, "threads",
                      (json_int_t)sizes->threads, "processes", (int)sizes->processes, "warmup",
                      (json_int_t)sizes->warmup, "rounds", (json_int_t)sizes->rounds, "seed", (json_int_t)sizes->seed,
-                     "skew_us", (json_int_t)sizes->skew_us);
+                     "skew_us", (json_int_t)sizes->skew_us, "product_columns", (json_int_t)sizes->product_columns);
 }
 
 static json_t *point_json(const struct bench_point *point)
@@ -207,6 +222,7 @@ static void read_sizes(const json_t *object, struct bench_case *sizes)
     sizes->rounds = number_of(object, "rounds", 1);
     sizes->seed = (uint64_t)number_of(object, "seed", 1);
     sizes->skew_us = number_of(object, "skew_us", 0);
+    sizes->product_columns = number_of(object, "product_columns", 0);
 }
 
 static void read_repeat(const json_t *object, struct bench_series *series)
@@ -214,9 +230,13 @@ static void read_repeat(const json_t *object, struct bench_series *series)
     struct bench_repeat *repeat = bench_series_repeat(series, number_of(object, "index", 0));
     const json_t *makespans = json_object_get(object, "makespan_ns");
     const json_t *longest = json_object_get(object, "max_ns");
+    const json_t *cpus = json_object_get(object, "cpu_ns");
     for (size_t i = 0; i < json_array_size(makespans); i++) {
-        bench_repeat_add(repeat, json_number_value(json_array_get(makespans, i)),
-                         json_number_value(json_array_get(longest, i)));
+        const json_t *cpu = json_array_get(cpus, i);
+        const struct bench_times times = {.makespan_ns = json_number_value(json_array_get(makespans, i)),
+                                          .max_ns = json_number_value(json_array_get(longest, i)),
+                                          .cpu_ns = json_is_number(cpu) ? json_number_value(cpu) : NAN};
+        bench_repeat_add(repeat, &times);
     }
 }
 

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ---- Grid ---------------------------------------------------------------------------------------------------- */
 
@@ -46,6 +47,7 @@ static void complete_case(const struct bench_options *options, struct bench_case
     sizes->rounds = options->rounds != 0 ? options->rounds : rounds_for(sizes);
     sizes->seed = (uint64_t)options->seed;
     sizes->skew_us = options->skew_us;
+    sizes->product_columns = options->product_columns;
 }
 
 /* Every combination, BS changing fastest. False: some do not fit together. */
@@ -136,12 +138,27 @@ static int write_all(const struct bench_options *options, const struct bench_res
     return written && fflush(stdout) == 0 && ferror(stdout) == 0 ? 0 : 1;
 }
 
+/* Returns only when it cannot. */
+static int become_parts(void)
+{
+    char program[PATH_MAX];
+    char *argv[] = {program, NULL};
+    if (bench_engine_find("epx-bench-parts", program)) {
+        (void)execv(program, argv);
+    }
+    (void)fprintf(stderr, "epx bench: epx-bench-parts is not there\n");
+    return 2;
+}
+
 int bench_main(int argc, char **argv)
 {
     struct bench_options options;
     struct bench_results results = {.points = NULL};
     struct bench_results before = {.points = NULL};
     bench_options_read(&options, argc, argv);
+    if (options.parts) {
+        return become_parts();
+    }
     if (options.compare != NULL && !bench_json_read(options.compare, &before)) {
         return 2;
     }

@@ -32,6 +32,8 @@ enum {
     KEY_ROUND_TRIP,
     KEY_PRIVATE,
     KEY_VIEWS,
+    KEY_PRODUCT,
+    KEY_PARTS,
     KEY_VARIANTS,
     KEY_JSON,
     KEY_CSV,
@@ -58,10 +60,14 @@ static const struct argp_option option_list[] = {
     {"cann", KEY_CANN, "LIST", 0, "variants of the CANN engine (default repeatable)", 2},
     {"private-memory", KEY_PRIVATE, NULL, 0, "also epx with tensors that peers cannot read in place", 2},
     {"views", KEY_VIEWS, NULL, 0, "also epx with row views: its dispatch copies no rows", 2},
+    {"product", KEY_PRODUCT, "N", 0,
+     "also the dispatch with the experts' first matrix product, of N columns (epx; needs OpenBLAS)", 2},
     {"round-trip", KEY_ROUND_TRIP, NULL, 0, "also dispatch and combine back to back (floor, epx)", 2},
     {"processes", KEY_PROCESSES, "0|1", 0, "0: ranks are threads of one process (default 1)", 2},
     {"skew-us", KEY_SKEW, "N", 0, "each rank enters up to so much late (default 0)", 2},
     {"seed", KEY_SEED, "N", 0, "seed of tokens and routing (default 1)", 2},
+    {"parts", KEY_PARTS, NULL, 0, "measure nothing of this: what an operation pays beside moving rows, by its parts",
+     2},
     {NULL, 0, NULL, 0, "How often:", 3},
     {"repeats", KEY_REPEATS, "N", 0, "times that all engines are run in turn (default 9)", 3},
     {"rounds", KEY_ROUNDS, "N", 0, "timed rounds of each run; 0: 5 to 200 by the size (default 0)", 3},
@@ -210,6 +216,15 @@ static void complete(struct argp_state *state, struct bench_options *options)
     }
 }
 
+static int64_t read_product(struct argp_state *state, const char *text)
+{
+    int64_t columns = read_integer(state, "product", text, 0, BENCH_PRODUCT_COLUMNS_MAX);
+    if (columns != 0 && !EPX_BENCH_PRODUCT) {
+        argp_error(state, "--product is '%s', must be 0: this epx was built without OpenBLAS", text);
+    }
+    return columns;
+}
+
 static error_t read_option(int key, char *text, struct argp_state *state)
 {
     struct bench_options *options = state->input;
@@ -230,6 +245,8 @@ static error_t read_option(int key, char *text, struct argp_state *state)
     case KEY_ROUND_TRIP: options->round_trip = true; break;
     case KEY_PRIVATE: options->private_memory = true; break;
     case KEY_VIEWS: options->views = true; break;
+    case KEY_PRODUCT: options->product_columns = read_product(state, text); break;
+    case KEY_PARTS: options->parts = true; break;
     case KEY_VARIANTS: options->all_variants = true; break;
     case KEY_JSON: options->json = text; break;
     case KEY_CSV: options->csv = text; break;

@@ -30,9 +30,11 @@ struct bench_options {
     bool quick;
     bool processes;
     bool round_trip;
-    bool views;          /* also epx with row views */
-    bool private_memory; /* also epx with memory that peers cannot read */
-    bool all_variants;   /* a line for each in the table, not the best alone */
+    bool views;              /* also epx with row views */
+    bool private_memory;     /* also epx with memory that peers cannot read */
+    int64_t product_columns; /* 0: no product */
+    bool parts;              /* runs epx-bench-parts alone */
+    bool all_variants;       /* a line for each in the table, not the best alone */
     const char *json;
     const char *csv;
     const char *plot;

@@ -13,9 +13,9 @@ void bench_report_head(const struct bench_environment *environment)
                  " GiB of memory, %s\n#\n",
                  environment->version, environment->time, environment->processor, environment->cores,
                  environment->last_level_cache_bytes >> 20, environment->memory_bytes >> 30, environment->kernel);
-    (void)printf("# %-10s %5s %5s %6s %3s %4s %-5s %-5s %-12s %-26s %9s %9s %9s %8s  %-18s %s\n", "operation", "ranks",
-                 "BS", "H", "K", "E", "dtype", "quant", "with", "engine/variant", "p50 us", "p90 us", "p99 us", "GB/s",
-                 "% of floor", "x over MPI");
+    (void)printf("# %-16s %5s %5s %6s %3s %4s %-5s %-5s %-12s %-26s %9s %9s %9s %8s  %-18s %-18s %s\n", "operation",
+                 "ranks", "BS", "H", "K", "E", "dtype", "quant", "with", "engine/variant", "p50 us", "p90 us", "p99 us",
+                 "GB/s", "% of floor", "x over MPI", "to copying");
     (void)fflush(stdout);
 }
 
@@ -38,6 +38,9 @@ static void describe(const struct bench_case *sizes, char *out, size_t bytes)
     }
     if (sizes->skew_us != 0) {
         used += (size_t)snprintf(out + used, bytes - used, "skew%" PRId64 ",", sizes->skew_us);
+    }
+    if (sizes->product_columns != 0) {
+        used += (size_t)snprintf(out + used, bytes - used, "N%" PRId64 ",", sizes->product_columns);
     }
     if (used > 0) {
         out[used - 1] = '\0';
@@ -63,23 +66,25 @@ static void print_line(const struct bench_point *point, const struct bench_serie
     char name[2 * BENCH_NAME_BYTES];
     char floor[64];
     char mpi[64];
+    char copying[64];
     const struct bench_case *sizes = &point->sizes;
     struct bench_figures figures = bench_series_figures(point, series);
     describe(sizes, with, sizeof with);
     (void)snprintf(name, sizeof name, "%s/%s", series->engine, series->variant);
     print_spread(&figures.floor_percent, 0, floor, sizeof floor);
     print_spread(&figures.mpi_times, 2, mpi, sizeof mpi);
-    (void)printf("  %-10s %5" PRId64 " %5" PRId64 " %6" PRId64 " %3" PRId64 " %4" PRId64
-                 " %-5s %-5s %-12s %-26s %9.1f %9.1f %9.1f %8.2f  %-18s %s\n",
+    print_spread(&figures.to_copying, 2, copying, sizeof copying);
+    (void)printf("  %-16s %5" PRId64 " %5" PRId64 " %6" PRId64 " %3" PRId64 " %4" PRId64
+                 " %-5s %-5s %-12s %-26s %9.1f %9.1f %9.1f %8.2f  %-18s %-18s %s\n",
                  series->operation, sizes->rank_count, sizes->token_count, sizes->hidden_elems, sizes->topk,
                  sizes->expert_count, sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", sizes->quantize ? "int8" : "none",
                  with, name, figures.p50_ns / 1e3, figures.p90_ns / 1e3, figures.p99_ns / 1e3, figures.gb_per_s, floor,
-                 mpi);
+                 mpi, copying);
 }
 
 void bench_report_point(const struct bench_point *point, bool all_variants)
 {
-    static const char *const operations[] = {"dispatch", "combine", "round_trip"};
+    static const char *const operations[] = {"dispatch", "combine", "round_trip", "dispatch+product", "product"};
     static const char *const engines[] = {"floor", "epx", "cann", "mpi"};
     for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         for (size_t j = 0; j < sizeof engines / sizeof engines[0]; j++) {
@@ -113,7 +118,9 @@ void bench_report_foot(const struct bench_results *results)
     }
     (void)printf("#\n# us: from the first rank in to the last one out; medians over %zu repeats. GB/s: rows delivered, "
                  "by p50.\n# %% of floor: speed, 100 = as fast as the same bytes without a protocol; x over MPI: how "
-                 "often faster than\n# the best MPI setting; each within a repeat: median (least-most).\n",
+                 "often faster than\n# the best MPI setting; to copying: time, where rows are read, as a part of that "
+                 "of epx/in-place; each within a "
+                 "repeat:\n# median (least-most).\n",
                  repeats);
 }
 
@@ -176,6 +183,9 @@ static void put_series(FILE *out, const struct bench_point *point, const struct 
     put_number(out, figures.gb_per_s);
     put_spread(out, &figures.floor_percent);
     put_spread(out, &figures.mpi_times);
+    (void)fprintf(out, ",%" PRId64, sizes->product_columns);
+    put_spread(out, &figures.to_copying);
+    put_number(out, figures.cpu_ns);
     (void)fprintf(out, "\n");
 }
 
@@ -184,10 +194,12 @@ bool bench_report_csv(const char *path, const struct bench_results *results)
     FILE *out = fopen(path, "we");
     bool written = out != NULL;
     if (out != NULL) {
-        (void)fprintf(out, "operation,ranks,bs,hidden,topk,experts,dtype,quant,zipf,cold,threads,processes,skew_us,"
-                           "engine,variant,repeats,p50_ns,p90_ns,p99_ns,payload_gb_per_s,percent_of_floor,"
-                           "percent_of_floor_min,percent_of_floor_max,times_over_mpi,times_over_mpi_min,"
-                           "times_over_mpi_max\n");
+        (void)fprintf(out,
+                      "operation,ranks,bs,hidden,topk,experts,dtype,quant,zipf,cold,threads,processes,skew_us,"
+                      "engine,variant,repeats,p50_ns,p90_ns,p99_ns,payload_gb_per_s,percent_of_floor,"
+                      "percent_of_floor_min,percent_of_floor_max,times_over_mpi,times_over_mpi_min,"
+                      "times_over_mpi_max,product_columns,ratio_to_copying,ratio_to_copying_min,ratio_to_copying_max,"
+                      "cpu_ns_of_a_rank\n");
         for (size_t i = 0; i < results->point_count; i++) {
             for (size_t j = 0; j < results->points[i].series_count; j++) {
                 put_series(out, &results->points[i], &results->points[i].series[j]);

@@ -17,6 +17,9 @@ const char *const bench_fact_names[BENCH_FACT_COUNT] = {
     [BENCH_COMBINE_BYTES_WRITTEN] = "combine_bytes_written",
 };
 
+/* What the ratios of row views are to. */
+static const char copying_variant[] = "in-place";
+
 static void *must_have(void *memory)
 {
     if (memory == NULL) {
@@ -85,18 +88,15 @@ struct bench_repeat *bench_series_repeat(struct bench_series *series, int64_t in
     repeat->index = index;
     repeat->floor_ns = NAN;
     repeat->mpi_ns = NAN;
+    repeat->copying_ns = NAN;
     return repeat;
 }
 
-void bench_repeat_add(struct bench_repeat *repeat, double makespan_ns, double max_ns)
+void bench_repeat_add(struct bench_repeat *repeat, const struct bench_times *times)
 {
-    void *array = repeat->max_ns;
-    size_t count = repeat->count;
-    *(double *)append(&array, &count, sizeof max_ns) = max_ns;
-    repeat->max_ns = array;
-    array = repeat->makespan_ns;
-    *(double *)append(&array, &repeat->count, sizeof makespan_ns) = makespan_ns;
-    repeat->makespan_ns = array;
+    void *array = repeat->times;
+    *(struct bench_times *)append(&array, &repeat->count, sizeof *times) = *times;
+    repeat->times = array;
 }
 
 struct bench_outcome *bench_point_outcome(struct bench_point *point, const char *engine, const char *variant)
@@ -123,7 +123,7 @@ void bench_point_merge(struct bench_point *to, struct bench_point *from, int64_t
         for (size_t j = 0; j < series->repeat_count; j++) {
             struct bench_repeat *repeat = bench_series_repeat(target, index);
             for (size_t k = 0; k < series->repeats[j].count; k++) {
-                bench_repeat_add(repeat, series->repeats[j].makespan_ns[k], series->repeats[j].max_ns[k]);
+                bench_repeat_add(repeat, &series->repeats[j].times[k]);
             }
         }
     }
@@ -137,8 +137,7 @@ void bench_point_fini(struct bench_point *point)
 {
     for (size_t i = 0; i < point->series_count; i++) {
         for (size_t j = 0; j < point->series[i].repeat_count; j++) {
-            free(point->series[i].repeats[j].makespan_ns);
-            free(point->series[i].repeats[j].max_ns);
+            free(point->series[i].repeats[j].times);
         }
         free(point->series[i].repeats);
     }
@@ -159,24 +158,32 @@ void bench_results_fini(struct bench_results *results)
 
 /* ---- Figures ------------------------------------------------------------------------------------------------- */
 
-double bench_repeat_percentile(const struct bench_repeat *repeat, double part)
+/* `member` is one of struct bench_times, by its offset. */
+static double percentile_of(const struct bench_repeat *repeat, size_t member, double part)
 {
     double *values = must_have(malloc((repeat->count + 1) * sizeof *values));
-    if (repeat->count > 0) {
-        memcpy(values, repeat->makespan_ns, repeat->count * sizeof *values);
+    for (size_t i = 0; i < repeat->count; i++) {
+        memcpy(&values[i], (const char *)&repeat->times[i] + member, sizeof *values);
     }
     double value = bench_percentile(values, repeat->count, part);
     free(values);
     return value;
 }
 
-/* Smallest median of the engine's variants in one repeat. */
-static double best_of_repeat(const struct bench_point *point, const char *operation, const char *engine, int64_t index)
+double bench_repeat_percentile(const struct bench_repeat *repeat, double part)
+{
+    return percentile_of(repeat, offsetof(struct bench_times, makespan_ns), part);
+}
+
+/* Smallest median of the engine's variants in one repeat, or of the one that is named. */
+static double best_of_repeat(const struct bench_point *point, const char *operation, const char *engine,
+                             const char *variant, int64_t index)
 {
     double best = NAN;
     for (size_t i = 0; i < point->series_count; i++) {
         const struct bench_series *series = &point->series[i];
-        if (strcmp(series->operation, operation) != 0 || strcmp(series->engine, engine) != 0) {
+        if (strcmp(series->operation, operation) != 0 || strcmp(series->engine, engine) != 0 ||
+            (variant != NULL && strcmp(series->variant, variant) != 0)) {
             continue;
         }
         for (size_t j = 0; j < series->repeat_count; j++) {
@@ -188,14 +195,24 @@ static double best_of_repeat(const struct bench_point *point, const char *operat
     return best;
 }
 
+/* Of another variant than the one that copies, and the reading of rows is in its time. */
+static bool has_copying_twin(const struct bench_series *series)
+{
+    return strcmp(series->engine, "epx") == 0 && strcmp(series->variant, copying_variant) != 0 &&
+           (strcmp(series->operation, "dispatch+product") == 0 || strcmp(series->operation, "product") == 0);
+}
+
 void bench_point_relate(struct bench_point *point)
 {
     for (size_t i = 0; i < point->series_count; i++) {
         struct bench_series *series = &point->series[i];
         for (size_t j = 0; j < series->repeat_count; j++) {
             struct bench_repeat *repeat = &series->repeats[j];
-            repeat->floor_ns = best_of_repeat(point, series->operation, "floor", repeat->index);
-            repeat->mpi_ns = best_of_repeat(point, series->operation, "mpi", repeat->index);
+            repeat->floor_ns = best_of_repeat(point, series->operation, "floor", NULL, repeat->index);
+            repeat->mpi_ns = best_of_repeat(point, series->operation, "mpi", NULL, repeat->index);
+            if (has_copying_twin(series)) {
+                repeat->copying_ns = best_of_repeat(point, series->operation, "epx", copying_variant, repeat->index);
+            }
         }
     }
 }
@@ -206,10 +223,10 @@ double bench_payload_bytes(const struct bench_case *sizes, const char *operation
         (double)sizes->rank_count * (double)sizes->token_count * (double)sizes->topk * (double)sizes->hidden_elems;
     double dispatch = elems * (sizes->quantize ? 1.0 : 2.0);
     double combine = elems * 2.0;
-    if (strcmp(operation, "dispatch") == 0) {
-        return dispatch;
+    if (strcmp(operation, "combine") == 0) {
+        return combine;
     }
-    return strcmp(operation, "combine") == 0 ? combine : dispatch + combine;
+    return strcmp(operation, "round_trip") == 0 ? dispatch + combine : dispatch;
 }
 
 /* Of the known values among `count`. */
@@ -227,7 +244,7 @@ static struct bench_spread spread_of_known(double *values, size_t count)
 struct bench_figures bench_series_figures(const struct bench_point *point, const struct bench_series *series)
 {
     size_t count = series->repeat_count;
-    double *values = must_have(malloc((5 * count + 1) * sizeof *values));
+    double *values = must_have(malloc((7 * count + 1) * sizeof *values));
     for (size_t i = 0; i < count; i++) {
         const struct bench_repeat *repeat = &series->repeats[i];
         values[i] = bench_repeat_percentile(repeat, 0.5);
@@ -235,6 +252,8 @@ struct bench_figures bench_series_figures(const struct bench_point *point, const
         values[2 * count + i] = bench_repeat_percentile(repeat, 0.99);
         values[3 * count + i] = repeat->floor_ns / values[i] * 100.0;
         values[4 * count + i] = repeat->mpi_ns / values[i];
+        values[5 * count + i] = values[i] / repeat->copying_ns;
+        values[6 * count + i] = percentile_of(repeat, offsetof(struct bench_times, cpu_ns), 0.5);
     }
     struct bench_figures figures = {.p50_spread_ns = spread_of_known(values, count)};
     figures.p50_ns = figures.p50_spread_ns.median;
@@ -242,6 +261,8 @@ struct bench_figures bench_series_figures(const struct bench_point *point, const
     figures.p99_ns = spread_of_known(values + 2 * count, count).median;
     figures.floor_percent = spread_of_known(values + 3 * count, count);
     figures.mpi_times = spread_of_known(values + 4 * count, count);
+    figures.to_copying = spread_of_known(values + 5 * count, count);
+    figures.cpu_ns = spread_of_known(values + 6 * count, count).median;
     figures.gb_per_s = bench_payload_bytes(&point->sizes, series->operation) / figures.p50_ns;
     free(values);
     return figures;

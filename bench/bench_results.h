@@ -10,13 +10,19 @@
 
 #define BENCH_NAME_BYTES 48
 
+struct bench_times { /* of one timed operation */
+    double makespan_ns;
+    double max_ns; /* largest of the ranks' own */
+    double cpu_ns; /* processor time of a rank; NaN: unknown */
+};
+
 struct bench_repeat {
     int64_t index; /* which of the point's repeats */
-    double *makespan_ns;
-    double *max_ns;
+    struct bench_times *times;
     size_t count;
-    double floor_ns; /* median of the floor's best variant around this repeat; NaN: unknown */
-    double mpi_ns;   /* median of the best MPI setting in this repeat; NaN: none */
+    double floor_ns;   /* median of the floor's best variant around this repeat; NaN: unknown */
+    double mpi_ns;     /* median of the best MPI setting in this repeat; NaN: none */
+    double copying_ns; /* median of the epx that copies rows, of operations in which rows are read; NaN: none */
 };
 
 struct bench_series { /* one operation of one variant of one engine */
@@ -48,7 +54,8 @@ struct bench_outcome { /* an engine's latest summary record */
     char isa[BENCH_NAME_BYTES];
     char dispatch_digest[BENCH_NAME_BYTES];
     char combine_digest[BENCH_NAME_BYTES];
-    int64_t facts[BENCH_FACT_COUNT]; /* -1: unknown */
+    char product_digest[BENCH_NAME_BYTES]; /* "": none */
+    int64_t facts[BENCH_FACT_COUNT];       /* -1: unknown */
 };
 
 struct bench_point {
@@ -83,7 +90,7 @@ struct bench_point *bench_results_add_point(struct bench_results *results, const
 struct bench_series *bench_point_series(struct bench_point *point, const char *operation, const char *engine,
                                         const char *variant);                         /* finds or adds */
 struct bench_repeat *bench_series_repeat(struct bench_series *series, int64_t index); /* finds or adds */
-void bench_repeat_add(struct bench_repeat *repeat, double makespan_ns, double max_ns);
+void bench_repeat_add(struct bench_repeat *repeat, const struct bench_times *times);
 struct bench_outcome *bench_point_outcome(struct bench_point *point, const char *engine, const char *variant);
 void bench_results_fini(struct bench_results *results);
 
@@ -91,7 +98,7 @@ void bench_results_fini(struct bench_results *results);
 void bench_point_merge(struct bench_point *to, struct bench_point *from, int64_t index);
 void bench_point_fini(struct bench_point *point);
 
-/* Fills floor_ns and mpi_ns of every repeat from the series of the point. */
+/* Fills floor_ns, mpi_ns and copying_ns of every repeat from the series of the point. */
 void bench_point_relate(struct bench_point *point);
 
 double bench_repeat_percentile(const struct bench_repeat *repeat, double part); /* of the makespans */
@@ -103,6 +110,8 @@ struct bench_figures { /* of one series */
     double gb_per_s;                   /* payload by p50 */
     struct bench_spread floor_percent; /* speed in percent of the floor's; over repeats */
     struct bench_spread mpi_times;     /* how often faster than MPI; over repeats */
+    struct bench_spread to_copying;    /* time as a part of that of the epx that copies rows; over repeats */
+    double cpu_ns;                     /* of a rank: median of the repeats' medians */
     struct bench_spread p50_spread_ns; /* of the repeats' medians */
 };
 struct bench_figures bench_series_figures(const struct bench_point *point, const struct bench_series *series);

@@ -129,12 +129,26 @@ static void complain(struct bench_run *run, const struct bench_case *sizes, cons
     run->failures++;
 }
 
+static const char *digest_of(const struct bench_outcome *outcome, const char *operation)
+{
+    return strcmp(operation, "dispatch") == 0  ? outcome->dispatch_digest
+           : strcmp(operation, "combine") == 0 ? outcome->combine_digest
+                                               : outcome->product_digest;
+}
+
+/* An engine's digest, if it has one, is the first one's. */
 static void check_digest(struct bench_run *run, const struct bench_point *point, const struct bench_outcome *outcome,
-                         const char *operation, const char *digest, const char *first_digest)
+                         const char *operation)
 {
     char text[512];
-    const struct bench_outcome *first = &point->outcomes[0];
-    if (strcmp(digest, first_digest) != 0) {
+    const char *digest = digest_of(outcome, operation);
+    const struct bench_outcome *first = NULL;
+    const char *first_digest = "";
+    for (size_t i = 0; i < point->outcome_count && *first_digest == '\0'; i++) {
+        first = &point->outcomes[i];
+        first_digest = digest_of(first, operation);
+    }
+    if (*digest != '\0' && strcmp(digest, first_digest) != 0) {
         (void)snprintf(text, sizeof text, "the %s of %s %s has digest %s, that of %s %s has %s", operation,
                        outcome->engine, outcome->variant, digest, first->engine, first->variant, first_digest);
         complain(run, &point->sizes, text);
@@ -152,8 +166,9 @@ static void check_outcomes(struct bench_run *run, const struct bench_point *poin
                            (long long)outcome->facts[BENCH_WRONG], outcome->engine, outcome->variant);
             complain(run, &point->sizes, text);
         }
-        check_digest(run, point, outcome, "dispatch", outcome->dispatch_digest, point->outcomes[0].dispatch_digest);
-        check_digest(run, point, outcome, "combine", outcome->combine_digest, point->outcomes[0].combine_digest);
+        check_digest(run, point, outcome, "dispatch");
+        check_digest(run, point, outcome, "combine");
+        check_digest(run, point, outcome, "product");
     }
 }
 
@@ -185,7 +200,7 @@ static void copy_series(struct bench_point *to, const struct bench_point *from)
         struct bench_repeat *target =
             bench_series_repeat(bench_point_series(to, series->operation, series->engine, series->variant), 0);
         for (size_t j = 0; j < repeat->count; j++) {
-            bench_repeat_add(target, repeat->makespan_ns[j], repeat->max_ns[j]);
+            bench_repeat_add(target, &repeat->times[j]);
         }
     }
     for (size_t i = 0; i < from->outcome_count; i++) {

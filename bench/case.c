@@ -106,6 +106,9 @@ static int read_value(struct bench_case *bench, const char *name, const char *va
     if (strcmp(name, "check") == 0) {
         return read_choice(name, value, "0", "1", &bench->check);
     }
+    if (strcmp(name, "cpu-time") == 0) {
+        return read_choice(name, value, "0", "1", &bench->cpu_time);
+    }
     if (strcmp(name, "zipf") == 0) {
         return read_zipf(value, &bench->zipf);
     }
@@ -120,7 +123,7 @@ static int read_value(struct bench_case *bench, const char *name, const char *va
 
 static bool is_option(const char *name)
 {
-    static const char *const others[] = {"dtype", "quant", "cold", "processes", "check", "zipf", "seed"};
+    static const char *const others[] = {"dtype", "quant", "cold", "processes", "check", "cpu-time", "zipf", "seed"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         if (strcmp(name, others[i]) == 0) {
             return true;
@@ -266,6 +269,14 @@ void bench_inputs_routing(const struct bench_case *bench, int64_t rank, int32_t 
         }
     }
     free(popularity);
+}
+
+void bench_inputs_weights(const struct bench_case *bench, float *weights)
+{
+    uint64_t state = stream_of(bench, 4, 0);
+    for (int64_t i = 0; i < bench->hidden_elems * bench->product_columns; i++) {
+        weights[i] = (float)(int32_t)(next_random(&state) >> 40) * 0x1p-23f - 1.0f;
+    }
 }
 
 /* ---- Experts ------------------------------------------------------------------------------------------------- */

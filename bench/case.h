@@ -6,8 +6,8 @@
  * Engines: floor (the bytes alone), epx (door 1), cann (door 2), mpi (the pipeline that MPI users write).
  *
  * Command line of an engine: --ranks R --bs BS --hidden H --topk K --experts E --dtype bf16|fp16 --quant none|int8
- * --zipf S --cold 0|1 --threads T --processes 0|1 --warmup N --rounds N --seed N --skew-us N --check 0|1, and its own
- * options (epx and floor: --round-trip 0|1).
+ * --zipf S --cold 0|1 --threads T --processes 0|1 --warmup N --rounds N --seed N --skew-us N --check 0|1 --cpu-time
+ * 0|1, and its own options (epx and floor: --round-trip 0|1).
  *
  * A round, the same in every engine, so that all find the same lines in the same caches: touch x (bench_touch: its
  * owner has just written it); [sweep caches]; untimed barrier; [skew]; dispatch, timed; bench_expert_row on every row
@@ -15,10 +15,11 @@
  * A rank waits in a barrier as soon as its own part is timed. round.h has the steps, expect.h the check of results.
  *
  * Records, one JSON object a line on standard output (rank 0's, or the parent's):
- *   {"record":"sample","engine":…,"variant":…,"operation":"dispatch"|"combine"|"round_trip","round":i,
- *    "makespan_ns":first in to last out,"max_ns":largest of the ranks' own times}
+ *   {"record":"sample","engine":…,"variant":…,"operation":"dispatch"|"combine"|"round_trip"|…,"round":i,
+ *    "makespan_ns":first in to last out,"max_ns":largest of the ranks' own times,
+ *    "cpu_ns":processor time, user and system, of all threads of a rank; the mean of the ranks; with --cpu-time 1}
  *   {"record":"summary","engine":…,"variant":…,"version":…,"dispatch_digest":"16 hex","combine_digest":"16 hex",
- *    "wrong":n,"create_ns":…,"plan_ns":…,"first_dispatch_ns":…,"first_combine_ns":…,
+ *    "product_digest":"16 hex","wrong":n,"create_ns":…,"plan_ns":…,"first_dispatch_ns":…,"first_combine_ns":…,
  *    "dispatch_bytes_read":…,"dispatch_bytes_written":…,"combine_bytes_read":…,"combine_bytes_written":…}
  * Fields that an engine cannot know are absent.
  */
@@ -30,6 +31,8 @@
 #include <stdint.h>
 
 enum bench_dtype { BENCH_FP16 = 0, BENCH_BF16 = 1 };
+
+#define BENCH_PRODUCT_COLUMNS_MAX 65536
 
 struct bench_case {
     int64_t rank_count;
@@ -46,13 +49,15 @@ struct bench_case {
     int64_t warmup;
     int64_t rounds;
     uint64_t seed;
-    int64_t skew_us; /* each rank enters up to so much late, drawn from the seed; 0: together */
-    bool check;      /* results are compared with what they must be (expect.h); digests are made in any case */
+    int64_t skew_us;         /* each rank enters up to so much late, drawn from the seed; 0: together */
+    bool check;              /* results are compared with what they must be (expect.h); digests are made in any case */
+    bool cpu_time;           /* processor time is read, by a system call before and after each operation */
+    int64_t product_columns; /* N of the experts' first product, which only the engine epx has; 0: none */
 };
 
 #define BENCH_CASE_INIT                                                                                                \
     {                                                                                                                  \
-        16, 64, 7168, 8, 16, BENCH_BF16, false, 0.0, false, 0, true, 5, 30, 1, 0, true                                 \
+        16, 64, 7168, 8, 16, BENCH_BF16, false, 0.0, false, 0, true, 5, 30, 1, 0, true, false, 0                       \
     }
 
 /* Takes argv[*at] (and its value) when it is an option of a case. Returns 1: taken, *at is at the next; 0: none of
@@ -70,14 +75,17 @@ bool bench_case_check(const struct bench_case *bench);
 void bench_inputs_tokens(const struct bench_case *bench, int64_t rank, uint16_t *x);
 void bench_inputs_routing(const struct bench_case *bench, int64_t rank, int32_t *expert_ids, float *weights);
 
+/* Of all ranks' experts, one for all: (H, N), in [-1, 1). */
+void bench_inputs_weights(const struct bench_case *bench, float *weights);
+
 /* What the expert makes of a received row, for the combine: out[h] = row[h] with its sign flipped when (expert % 2), so
  * that the result depends on the expert and costs no arithmetic. With int8 rows, the row is dequantised first. */
 void bench_expert_row(const struct bench_case *bench, int64_t expert, const void *row, float scale, uint16_t *out);
 
 /* FNV-1a taken 8 bytes at a time, the last ones singly; start with BENCH_DIGEST_INIT. Digests of a case: over ranks in
  * order, dispatch: the valid rows of expandX (in one call), then their scales with quantisation (in one call), then the
- * row counts of local experts as int64; combine: x. Each rank makes its own digest, and the case's is the digest of
- * these 8-byte values in rank order. */
+ * row counts of local experts as int64; combine: x; product: the products of its rows. Each rank makes its own digest,
+ * and the case's is the digest of these 8-byte values in rank order. */
 #define BENCH_DIGEST_INIT UINT64_C(0xcbf29ce484222325)
 uint64_t bench_digest(uint64_t digest, const void *data, size_t bytes);
 

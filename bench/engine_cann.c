@@ -189,7 +189,8 @@ static void print_samples(const struct engine_options *options, const struct ben
                                             .operation = options->variant == PAIR ? "round_trip" : names[i % count],
                                             .round = i / count,
                                             .makespan_ns = bench_makespan_ns(world, index),
-                                            .max_ns = bench_longest_ns(world, index)};
+                                            .max_ns = bench_longest_ns(world, index),
+                                            .cpu_ns = bench_cpu_per_rank_ns(world, index)};
         bench_sample_print(&sample);
     }
 }

@@ -184,7 +184,8 @@ static void print_sample(const struct engine *engine, int64_t round, enum floor_
                                   .operation = names[what],
                                   .round = what == COMBINE ? round * FLOOR_VARIANT_COUNT + (int64_t)variant : round,
                                   .makespan_ns = bench_makespan_ns(&engine->world, index),
-                                  .max_ns = bench_longest_ns(&engine->world, index)};
+                                  .max_ns = bench_longest_ns(&engine->world, index),
+                                  .cpu_ns = bench_cpu_per_rank_ns(&engine->world, index)};
     bench_sample_print(&sample);
 }
 

@@ -65,6 +65,7 @@ static void run_timed(struct engine *engine, int64_t turn, enum operation operat
     bench_sweep_run(&engine->sweep);
     MPI_Barrier(MPI_COMM_WORLD);
     bench_skew_wait(&engine->bench, engine->rank, turn);
+    span->cpu_ns = bench_cpu_ns(&engine->bench);
     span->start_ns = bench_now_ns();
     if (operation != COMBINE) {
         mpi_exchange_dispatch(&engine->exchange);
@@ -73,6 +74,7 @@ static void run_timed(struct engine *engine, int64_t turn, enum operation operat
         mpi_exchange_combine(&engine->exchange);
     }
     span->end_ns = bench_now_ns();
+    span->cpu_ns = bench_cpu_ns(&engine->bench) - span->cpu_ns;
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
@@ -176,7 +178,8 @@ static void print_samples(const struct engine *engine, const struct bench_world 
                                             .operation = names[i % count],
                                             .round = i / count,
                                             .makespan_ns = bench_makespan_ns(world, index),
-                                            .max_ns = bench_longest_ns(world, index)};
+                                            .max_ns = bench_longest_ns(world, index),
+                                            .cpu_ns = bench_cpu_per_rank_ns(world, index)};
         bench_sample_print(&sample);
     }
 }

@@ -21,6 +21,16 @@ uint64_t bench_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t bench_cpu_ns(const struct bench_case *bench)
+{
+    struct timespec spent;
+    if (!bench->cpu_time) {
+        return 0;
+    }
+    (void)clock_gettime(bench->processes ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_THREAD_CPUTIME_ID, &spent);
+    return (uint64_t)spent.tv_sec * 1000000000u + (uint64_t)spent.tv_nsec;
+}
+
 void bench_touch(void *data, size_t bytes)
 {
     volatile unsigned char *next = data;
@@ -99,19 +109,21 @@ void bench_skew_wait(const struct bench_case *bench, int64_t rank, int64_t turn)
     (void)nanosleep(&wait, NULL);
 }
 
-void bench_sample_print(const struct bench_sample *sample)
-{
-    (void)printf("{\"record\":\"sample\",\"engine\":\"%s\",\"variant\":\"%s\",\"operation\":\"%s\",\"round\":%" PRId64
-                 ",\"makespan_ns\":%" PRIu64 ",\"max_ns\":%" PRIu64 "}\n",
-                 sample->engine, sample->variant, sample->operation, sample->round, sample->makespan_ns,
-                 sample->max_ns);
-}
-
 static void print_known(const char *name, int64_t value)
 {
     if (value >= 0) {
         (void)printf(",\"%s\":%" PRId64, name, value);
     }
+}
+
+void bench_sample_print(const struct bench_sample *sample)
+{
+    (void)printf("{\"record\":\"sample\",\"engine\":\"%s\",\"variant\":\"%s\",\"operation\":\"%s\",\"round\":%" PRId64
+                 ",\"makespan_ns\":%" PRIu64 ",\"max_ns\":%" PRIu64,
+                 sample->engine, sample->variant, sample->operation, sample->round, sample->makespan_ns,
+                 sample->max_ns);
+    print_known("cpu_ns", sample->cpu_ns);
+    (void)printf("}\n");
 }
 
 void bench_summary_print(const struct bench_summary *summary)
@@ -123,6 +135,9 @@ void bench_summary_print(const struct bench_summary *summary)
     }
     (void)printf(",\"dispatch_digest\":\"%016" PRIx64 "\",\"combine_digest\":\"%016" PRIx64 "\"",
                  summary->dispatch_digest, summary->combine_digest);
+    if (summary->product_digest != 0) {
+        (void)printf(",\"product_digest\":\"%016" PRIx64 "\"", summary->product_digest);
+    }
     print_known("wrong", summary->wrong);
     print_known("create_ns", summary->create_ns);
     print_known("plan_ns", summary->plan_ns);

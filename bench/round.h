@@ -10,6 +10,10 @@
 /* CLOCK_MONOTONIC, ns: comparable between the processes of a host. */
 uint64_t bench_now_ns(void);
 
+/* Processor time, user and system, of the calling thread, or of its whole process where ranks are processes. 0 unless
+ * the case asks for it. */
+uint64_t bench_cpu_ns(const struct bench_case *bench);
+
 /* Writes a byte of each cache line without changing it: the lines are then the caller's, as after a layer that has just
  * produced them. */
 void bench_touch(void *data, size_t bytes);
@@ -43,6 +47,7 @@ struct bench_sample {
     int64_t round;
     uint64_t makespan_ns;
     uint64_t max_ns;
+    int64_t cpu_ns; /* -1: unknown */
 };
 void bench_sample_print(const struct bench_sample *sample);
 
@@ -54,6 +59,7 @@ struct bench_summary {
     const char *isa; /* of the kernels; null: unknown */
     uint64_t dispatch_digest;
     uint64_t combine_digest;
+    uint64_t product_digest; /* 0: none */
     int64_t wrong;
     int64_t create_ns;
     int64_t plan_ns;

@@ -1,7 +1,14 @@
 #!/usr/bin/env bash
 # One host, more and more ranks: time and memory of dispatch and combine with BS 8, H 7168, K 8, bf16, one expert a rank
-# (16 for fewer ranks). Prints a table; memory is the sum of the proportional set sizes of all ranks while they run.
+# (16 for fewer ranks). Two runs for each number of ranks: one is timed, the other says what memory it has taken after
+# its rounds, when all ranks stand still. Prints a table.
 #   bench/scale.sh BIN_DIR [processes|threads] [RANKS…]
+# BS, HIDDEN and ROUNDS of the environment are taken in place of 8, 7168 and 15.
+#
+#   resident     sum of the ranks' proportional set sizes (Pss)
+#   tensors      of it the caller's tensors: their pages that are there, so only rows that arrived
+#   less         resident without tensors, and without what the ranks had before they called the library
+#   page tables  of all ranks (VmPTE); they come on top of it
 set -u
 bin=${1:?usage: scale.sh BIN_DIR [processes|threads] [RANKS...]}
 way=${2:-processes}
@@ -11,43 +18,50 @@ processes) processes=1 ;;
 threads) processes=0 ;;
 *) echo "scale.sh: '$way' is neither processes nor threads" >&2 && exit 2 ;;
 esac
+for ranks in "$@"; do
+    case $ranks in
+    '' | 0* | *[!0-9]*) echo "scale.sh: '$ranks' is no number of ranks" >&2 && exit 2 ;;
+    esac
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Proportional set size, KiB, of a process and its children.
-memory_kib()
+# engine RECORDS OPTION…
+engine()
 {
-    local pid
-    for pid in "$1" $(pgrep -P "$1"); do
-        cat "/proc/$pid/smaps_rollup" 2>/dev/null
-    done | awk '/^Pss:/ { kib += $2 } END { print kib + 0 }'
+    local records=$work/$1
+    shift
+    "$bin/epx-bench-epx" --ranks "$ranks" --bs "${BS:-8}" --hidden "${HIDDEN:-7168}" --experts "$experts" \
+        --processes "$processes" --check 0 "$@" >"$records" || {
+        echo "scale.sh: $ranks ranks: exit status $?" >&2
+        exit 1
+    }
 }
 
 # median OPERATION
 median()
 {
-    grep "\"operation\":\"$1\"" "$work/records" | grep -o '"makespan_ns":[0-9]*' | cut -d: -f2 | sort -n |
+    grep "\"operation\":\"$1\"" "$work/times" | grep -o '"makespan_ns":[0-9]*' | cut -d: -f2 | sort -n |
         awk '{ ns[NR] = $1 } END { printf "%.2f", ns[int((NR + 1) / 2)] / 1e6 }'
 }
 
-summary() { grep '"record":"summary"' "$work/records" | grep -oE "\"$1\":[0-9]+" | cut -d: -f2; }
+# number RECORDS KIND FIELD
+number() { grep "\"record\":\"$2\"" "$work/$1" | grep -oE "\"$3\":[0-9]+" | cut -d: -f2; }
 
-echo "| W, $way | create ms | plan ms | first dispatch / combine ms | dispatch ms | combine ms | memory MiB | a rank MiB |"
-echo "|---|---|---|---|---|---|---|---|"
+echo "| W, $way | create ms | plan ms | first dispatch / combine ms | dispatch ms | combine ms | resident MiB | tensors MiB | less MiB | less, a rank MiB | page tables MiB |"
+echo "|---|---|---|---|---|---|---|---|---|---|---|"
 for ranks in "$@"; do
     experts=$((ranks > 16 ? ranks : 16))
-    "$bin/epx-bench-epx" --ranks "$ranks" --bs 8 --experts "$experts" --processes "$processes" --warmup 3 --rounds 15 \
-        >"$work/records" &
-    engine=$!
-    peak=0
-    while kill -0 "$engine" 2>/dev/null; do
-        now=$(memory_kib "$engine")
-        [ "$now" -gt "$peak" ] && peak=$now
-        sleep 0.02
-    done
-    wait "$engine" || { echo "scale.sh: $ranks ranks: exit status $?" >&2 && exit 1; }
-    awk -v w="$ranks" -v create="$(summary create_ns)" -v plan="$(summary plan_ns)" -v fd="$(summary first_dispatch_ns)" \
-        -v fc="$(summary first_combine_ns)" -v d="$(median dispatch)" -v c="$(median combine)" -v kib="$peak" 'BEGIN {
-        printf "| %d | %.1f | %.2f | %.2f / %.2f | %s | %s | %.0f | %.1f |\n", w, create / 1e6, plan / 1e6, fd / 1e6, fc / 1e6, d, c,
-               kib / 1024, kib / 1024 / w }'
+    engine times --warmup 3 --rounds "${ROUNDS:-15}"
+    engine memory --warmup 1 --rounds 2 --memory 1
+    awk -v w="$ranks" -v create="$(number times summary create_ns)" -v plan="$(number times summary plan_ns)" \
+        -v fd="$(number times summary first_dispatch_ns)" -v fc="$(number times summary first_combine_ns)" \
+        -v d="$(median dispatch)" -v c="$(median combine)" -v resident="$(number memory memory resident_bytes)" \
+        -v tensors="$(number memory memory tensor_bytes)" -v before="$(number memory memory before_bytes)" \
+        -v tables="$(number memory memory page_table_bytes)" 'BEGIN {
+        less = resident - tensors - before
+        mib = 1048576
+        printf "| %d | %.1f | %.2f | %.2f / %.2f | %s | %s | %.1f | %.1f | %.1f | %.2f | %.1f |\n", w, create / 1e6,
+               plan / 1e6, fd / 1e6, fc / 1e6, d, c, resident / mib, tensors / mib, less / mib, less / mib / w,
+               tables / mib }'
 done

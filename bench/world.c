@@ -101,12 +101,16 @@ void bench_start(struct bench_member *member, int64_t index)
     bench_sweep_run(&member->sweep);
     bench_meet(member);
     bench_skew_wait(world->bench, member->rank, member->turn++);
-    span_of(world, index)[member->rank].start_ns = bench_now_ns();
+    struct bench_span *span = &span_of(world, index)[member->rank];
+    span->cpu_ns = bench_cpu_ns(world->bench);
+    span->start_ns = bench_now_ns();
 }
 
 void bench_stop(struct bench_member *member, int64_t index)
 {
-    span_of(member->world, index)[member->rank].end_ns = bench_now_ns();
+    struct bench_span *span = &span_of(member->world, index)[member->rank];
+    span->end_ns = bench_now_ns();
+    span->cpu_ns = bench_cpu_ns(member->world->bench) - span->cpu_ns;
     bench_meet(member);
 }
 
@@ -131,6 +135,16 @@ uint64_t bench_longest_ns(const struct bench_world *world, int64_t index)
         longest = spent > longest ? spent : longest;
     }
     return longest;
+}
+
+int64_t bench_cpu_per_rank_ns(const struct bench_world *world, int64_t index)
+{
+    const struct bench_span *spans = span_of(world, index);
+    uint64_t sum = 0;
+    for (int64_t member = 0; member < member_count_of(world); member++) {
+        sum += spans[member].cpu_ns;
+    }
+    return world->bench->cpu_time ? (int64_t)sum / world->bench->rank_count : -1;
 }
 
 /* ---- Ranks --------------------------------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@ struct bench_barrier {
 struct bench_span { /* of one operation of one member */
     uint64_t start_ns;
     uint64_t end_ns;
+    uint64_t cpu_ns; /* of bench_cpu_ns */
 };
 
 struct bench_world {
@@ -66,5 +67,8 @@ void bench_stop(struct bench_member *member, int64_t index);
 /* First in to last out, and the longest of the members' own times. */
 uint64_t bench_makespan_ns(const struct bench_world *world, int64_t index);
 uint64_t bench_longest_ns(const struct bench_world *world, int64_t index);
+
+/* Processor time of a rank, the mean of all; while it waits, too. -1 unless the case asks for it. */
+int64_t bench_cpu_per_rank_ns(const struct bench_world *world, int64_t index);
 
 #endif

@@ -76,6 +76,27 @@ static void tokens__are_finite_with_magnitudes_of_their_own(void **state)
     }
 }
 
+static void weights__depend_on_the_seed_alone(void **state)
+{
+    (void)state;
+    struct bench_case bench = small_case();
+    float first[37 * 5];
+    float second[37 * 5];
+    bench.product_columns = 5;
+    bench_inputs_weights(&bench, first);
+    bench_inputs_weights(&bench, second);
+    assert_memory_equal(first, second, sizeof first);
+    int negative = 0;
+    for (int i = 0; i < 37 * 5; i++) {
+        assert_true(first[i] >= -1.0f && first[i] < 1.0f);
+        negative += first[i] < 0.0f;
+    }
+    assert_in_range(negative, 60, 125);
+    bench.seed = 2;
+    bench_inputs_weights(&bench, second);
+    assert_memory_not_equal(first, second, sizeof first);
+}
+
 static void routing__is_distinct_and_weighted(void **state)
 {
     (void)state;
@@ -305,6 +326,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens__depend_on_seed_and_rank_alone),
         cmocka_unit_test(tokens__are_finite_with_magnitudes_of_their_own),
+        cmocka_unit_test(weights__depend_on_the_seed_alone),
         cmocka_unit_test(routing__is_distinct_and_weighted),
         cmocka_unit_test(routing__with_zipf_has_a_favourite),
         cmocka_unit_test(option__is_taken_refused_or_left),

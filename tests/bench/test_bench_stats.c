@@ -77,13 +77,21 @@ static void difference__is_a_part_of_the_smaller(void **state)
     assert_true(isnan(bench_difference(NAN, 1.0)));
 }
 
+/* Processor time is a quarter of the makespan. */
+static void add_samples_of(struct bench_point *point, const char *operation, const char *engine, const char *variant,
+                           int64_t repeat, const double *samples, size_t count)
+{
+    struct bench_series *series = bench_point_series(point, operation, engine, variant);
+    for (size_t i = 0; i < count; i++) {
+        const struct bench_times times = {.makespan_ns = samples[i], .max_ns = samples[i], .cpu_ns = samples[i] / 4.0};
+        bench_repeat_add(bench_series_repeat(series, repeat), &times);
+    }
+}
+
 static void add_samples(struct bench_point *point, const char *engine, const char *variant, int64_t repeat,
                         const double *samples, size_t count)
 {
-    struct bench_series *series = bench_point_series(point, "dispatch", engine, variant);
-    for (size_t i = 0; i < count; i++) {
-        bench_repeat_add(bench_series_repeat(series, repeat), samples[i], samples[i]);
-    }
+    add_samples_of(point, "dispatch", engine, variant, repeat, samples, count);
 }
 
 /* Two repeats on a machine that becomes half as fast: the ratios are of each repeat's own floor and MPI. */
@@ -107,6 +115,8 @@ static void figures__relate_within_a_repeat(void **state)
     struct bench_figures epx = bench_series_figures(point, bench_point_series(point, "dispatch", "epx", "in-place"));
     assert_near(epx.p50_ns, 210.0);
     assert_near(epx.p50_spread_ns.min, 100.0);
+    assert_near(epx.cpu_ns, 52.5);
+    assert_true(isnan(epx.to_copying.median));
     assert_near(epx.floor_percent.min, 50.0);
     assert_near(epx.floor_percent.max, 80.0);
     assert_near(epx.floor_percent.median, 65.0);
@@ -116,6 +126,39 @@ static void figures__relate_within_a_repeat(void **state)
     assert_string_equal(bench_point_best(point, "dispatch", "mpi")->variant, "b");
     assert_null(bench_point_best(point, "combine", "mpi"));
     bench_results_fini(&results);
+}
+
+/* Only where the reading of rows is in both times: not of a dispatch alone. */
+static void figures__compare_views_with_copies_within_a_repeat(void **state)
+{
+    (void)state;
+    struct bench_point point = {.sizes = BENCH_CASE_INIT};
+    static const char *const operations[] = {"dispatch", "dispatch+product", "product"};
+    for (int i = 0; i < 3; i++) {
+        add_samples_of(&point, operations[i], "epx", "in-place", 0, (double[]){100, 100}, 2);
+        add_samples_of(&point, operations[i], "epx", "views", 0, (double[]){80, 80}, 2);
+        add_samples_of(&point, operations[i], "epx", "in-place", 1, (double[]){200, 200}, 2);
+        add_samples_of(&point, operations[i], "epx", "views", 1, (double[]){180, 180}, 2);
+    }
+    add_samples_of(&point, "product", "cann", "views", 0, (double[]){80, 80}, 2);
+    bench_point_relate(&point);
+    for (int i = 0; i < 3; i++) {
+        struct bench_figures views =
+            bench_series_figures(&point, bench_point_series(&point, operations[i], "epx", "views"));
+        struct bench_figures copies =
+            bench_series_figures(&point, bench_point_series(&point, operations[i], "epx", "in-place"));
+        assert_true(isnan(copies.to_copying.median));
+        if (i == 0) {
+            assert_true(isnan(views.to_copying.median));
+            continue;
+        }
+        assert_near(views.to_copying.median, 0.85);
+        assert_near(views.to_copying.min, 0.8);
+        assert_near(views.to_copying.max, 0.9);
+    }
+    assert_true(
+        isnan(bench_series_figures(&point, bench_point_series(&point, "product", "cann", "views")).to_copying.median));
+    bench_point_fini(&point);
 }
 
 static void figures__without_a_floor_are_unknown(void **state)
@@ -144,6 +187,8 @@ static void payload__counts_delivered_rows(void **state)
     sizes.quantize = true;
     assert_near(bench_payload_bytes(&sizes, "dispatch"), 240.0);
     assert_near(bench_payload_bytes(&sizes, "round_trip"), 720.0);
+    assert_near(bench_payload_bytes(&sizes, "dispatch+product"), 240.0);
+    assert_near(bench_payload_bytes(&sizes, "product"), 240.0);
 }
 
 static void merge__moves_samples_to_a_repeat(void **state)
@@ -159,17 +204,23 @@ static void merge__moves_samples_to_a_repeat(void **state)
     const struct bench_repeat *repeat = bench_series_repeat(&to.series[0], 5);
     assert_int_equal(to.series[0].repeat_count, 1);
     assert_int_equal(repeat->count, 2);
-    assert_near(repeat->makespan_ns[1], 9.0);
+    assert_near(repeat->times[1].makespan_ns, 9.0);
+    assert_near(repeat->times[1].cpu_ns, 2.25);
     bench_point_fini(&to);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(percentile__lies_between_neighbours), cmocka_unit_test(spread__has_quartiles_of_any_order),
-        cmocka_unit_test(moved__needs_both_medians_outside),   cmocka_unit_test(difference__is_a_part_of_the_smaller),
-        cmocka_unit_test(figures__relate_within_a_repeat),     cmocka_unit_test(figures__without_a_floor_are_unknown),
-        cmocka_unit_test(payload__counts_delivered_rows),      cmocka_unit_test(merge__moves_samples_to_a_repeat),
+        cmocka_unit_test(percentile__lies_between_neighbours),
+        cmocka_unit_test(spread__has_quartiles_of_any_order),
+        cmocka_unit_test(moved__needs_both_medians_outside),
+        cmocka_unit_test(difference__is_a_part_of_the_smaller),
+        cmocka_unit_test(figures__relate_within_a_repeat),
+        cmocka_unit_test(figures__compare_views_with_copies_within_a_repeat),
+        cmocka_unit_test(figures__without_a_floor_are_unknown),
+        cmocka_unit_test(payload__counts_delivered_rows),
+        cmocka_unit_test(merge__moves_samples_to_a_repeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ mkdir "$fake"
 run 10 "$epx" bench --help
 expect_status 0 "epx bench --help"
 for option in --ranks --bs --hidden --topk --experts --dtype --quant --zipf --cold --threads --engines --mpi --cann \
-    --repeats --rounds --warmup --quick --processes --round-trip --private-memory --views --variants --json --csv --plot \
+    --repeats --rounds --warmup --quick --processes --round-trip --private-memory --views --product --parts --variants --json --csv --plot \
     --compare --from --limit --seed --skew-us; do
     expect_text out " $option" "epx bench --help"
 done
@@ -40,6 +40,7 @@ bad --repeats 0 'in [1, 1000]'
 bad --rounds -1 'in [0, 1000000]'
 bad --limit 0 'in [1, 86400]'
 bad --processes 2 'in [0, 1]'
+bad --product -1 'in [0, 65536]'
 bad --mpi openmpi,nothing 'of openmpi'
 run 10 "$epx" bench --nothing
 expect_status 2 "epx bench --nothing"
@@ -64,19 +65,23 @@ for option in --from --compare; do
 done
 
 # ---- Engines with known results
-# engine NAME VARIANT MICROSECONDS DIGEST WRONG [COMMAND]: the same time for every sample; the command is run first
+# engine NAME VARIANT MICROSECONDS DIGEST WRONG [COMMAND]: the same time for every sample, processor time 500 ns more; the
+# command is run first and may set us, variant, operations, and product (a field of the summary)
 engine()
 {
     cat >"$fake/epx-bench-$1" <<SCRIPT
 #!/usr/bin/env bash
 us=$3
+variant=$2
+operations="dispatch combine"
+product=
 ${6:-}
 for round in 0 1 2; do
-    for operation in dispatch combine; do
-        echo "{\"record\":\"sample\",\"engine\":\"$1\",\"variant\":\"$2\",\"operation\":\"\$operation\",\"round\":\$round,\"makespan_ns\":\${us}000,\"max_ns\":\${us}000}"
+    for operation in \$operations; do
+        echo "{\"record\":\"sample\",\"engine\":\"$1\",\"variant\":\"\$variant\",\"operation\":\"\$operation\",\"round\":\$round,\"makespan_ns\":\${us}000,\"max_ns\":\${us}000,\"cpu_ns\":\${us}500}"
     done
 done
-echo '{"record":"summary","engine":"$1","variant":"$2","version":"x","dispatch_digest":"$4","combine_digest":"abc","wrong":$5,"create_ns":1000,"plan_ns":1000,"first_dispatch_ns":1000,"first_combine_ns":1000}'
+echo '{"record":"summary","engine":"$1","variant":"'"\$variant"'","version":"x","dispatch_digest":"$4","combine_digest":"abc",'"\$product"'"wrong":$5,"create_ns":1000,"plan_ns":1000,"first_dispatch_ns":1000,"first_combine_ns":1000}'
 SCRIPT
     chmod +x "$fake/epx-bench-$1"
 }
@@ -95,13 +100,14 @@ engine epx in-place 125 d1 0
 bench 60 --json "$work/a.json" --csv "$work/a.csv"
 expect_status 0 "engines that are right"
 cp "$work/out" "$work/table"
-grep -qE '^ +dispatch +2 +4 +1000 +2 +16 +bf16 +none +- +epx/in-place +125\.0 +125\.0 +125\.0 +0\.26 +80 \(80-80\) +-$' \
+grep -qE '^ +dispatch +2 +4 +1000 +2 +16 +bf16 +none +- +epx/in-place +125\.0 +125\.0 +125\.0 +0\.26 +80 \(80-80\) +- +-$' \
     "$work/out" || wrong "the table has no such line of epx"
 grep -qE '^ +combine .* floor/pull +100\.0 .* 100 \(100-100\)' "$work/out" || wrong "the table has no line of the floor"
-[ "$(grep -c '^combine,2,4,1000,2,16,bf16,none,0,0,0,1,0,epx,in-place,3,125000,125000,125000,0.256,80,80,80,,,$' "$work/a.csv")" = 1 ] ||
+[ "$(grep -c '^combine,2,4,1000,2,16,bf16,none,0,0,0,1,0,epx,in-place,3,125000,125000,125000,0.256,80,80,80,,,,0,,,,125500$' "$work/a.csv")" = 1 ] ||
     wrong "the csv file has no such line: $(tail -n 1 "$work/a.csv")"
 [ "$(wc -l <"$work/a.csv")" = 5 ] || wrong "the csv file has $(wc -l <"$work/a.csv") lines, not 5"
 grep -q '"makespan_ns":\[125000,125000,125000\]' "$work/a.json" || wrong "the json file lacks samples"
+grep -q '"cpu_ns":\[125500,125500,125500\]' "$work/a.json" || wrong "the json file lacks processor times"
 grep -q '"processor":"..*"' "$work/a.json" || wrong "the json file lacks the processor"
 
 # What was written says the same when it is read.
@@ -118,6 +124,38 @@ bench 60 --compare "$work/a.json"
 expect_status 0 "a comparison"
 expect_text out "compared 4 series: 2 slower, 0 faster, 2 within noise" "a slower engine"
 expect_text out "epx/in-place: 125.0 (125.0-125.0) us -> 150.0 (150.0-150.0) us, +20 % SLOWER" "a slower engine"
+
+# Row views against copies, in operations that read rows.
+"$epx" bench --engines floor --product 1 --from "$work/a.json" >/dev/null 2>"$work/err"
+if grep -q 'without OpenBLAS' "$work/err"; then
+    product=false
+    expect_text err "--product is '1', must be 0" "--product without OpenBLAS"
+else
+    product=true
+fi
+reads='operations="dispatch combine dispatch+product"; product="\"product_digest\":\"p1\","; case "$*" in *--product\ 8*) ;; *) exit 9 ;; esac; case "$*" in *--views*) variant=views us=100 ;; esac'
+if $product; then
+    engine epx in-place 125 d1 0 "$reads"
+    bench 60 --views --product 8 --json "$work/v.json" --csv "$work/v.csv"
+    expect_status 0 "views against copies"
+    grep -qE '^ +dispatch\+product .* N8 +epx/views +100\.0 .* 0\.80 \(0\.80-0\.80\)$' "$work/out" ||
+        wrong "the table has no ratio of views to copies"
+    grep -qE '^ +dispatch\+product .* N8 +epx/in-place +125\.0 .* - +- +-$' "$work/out" ||
+        wrong "the table has no line of the copies"
+    grep -qE '^ +dispatch .* epx/views +100\.0 .* -$' "$work/out" || wrong "a dispatch alone is compared"
+    [ "$(grep -cE '^dispatch\+product,.*,views,3,.*,8,0\.8,0\.8,0\.8,100500$' "$work/v.csv")" = 1 ] ||
+        wrong "the csv file has no such ratio: $(tail -n 1 "$work/v.csv")"
+    grep -q '"ratio_to_copying":{"median":0.8' "$work/v.json" || wrong "the json file has no ratio"
+    mv "$work/out" "$work/table"
+    run 10 "$epx" bench --from "$work/v.json" --csv "$work/w.csv"
+    cmp -s "$work/out" "$work/table" || wrong "epx bench --from shows another table of views"
+    cmp -s "$work/v.csv" "$work/w.csv" || wrong "epx bench --from writes another csv file of views"
+    engine epx in-place 125 d1 0 "$reads; case \"\$*\" in *--views*) product='\"product_digest\":\"p2\",' ;; esac"
+    bench 60 --views --product 8
+    expect_status 1 "another product"
+    expect_text err "the product of epx views has digest p2, that of epx in-place has p1" "another product"
+    engine epx in-place 125 d1 0
+fi
 
 # A floor that jumps: repeats are done again, and no longer than a few times.
 engine floor pull 100 d1 0 "[ -e $work/jump ] && us=150 && rm $work/jump || touch $work/jump"
@@ -216,7 +254,58 @@ expect_status 0 "the real engines"
 run 100 "$epx" bench --engines floor,epx --ranks 2 --bs 3 --hidden 96 --topk 3 --experts 12 --processes 0 --cold 1 \
     --skew-us 100 --repeats 1 --rounds 2
 expect_status 0 "ranks that are threads"
+if $product; then
+    run 100 "$epx" bench --engines epx --views --private-memory --product 5 --ranks 1,2 --bs 3 --hidden 700 --topk 3 \
+        --experts 12 --dtype bf16,fp16 --quant none,int8 --repeats 1 --rounds 2 --warmup 1
+    expect_status 0 "products"
+    [ "$(grep -cE '^ +(dispatch\+)?product .* epx/' "$work/out")" = 48 ] || wrong "the table lacks lines of products"
+    for processes in 0 1; do
+        run 60 "$EPX_BIN_DIR/epx-bench-epx" --ranks 3 --bs 2 --hidden 40 --experts 12 --product 2 --processes $processes \
+            --warmup 0 --rounds 1
+        cp "$work/out" "$work/records$processes"
+    done
+    [ -n "$(grep -o '"product_digest":"[0-9a-f]*"' "$work/records0")" ] &&
+        [ "$(grep -o '"product_digest":"[0-9a-f]*"' "$work/records0")" = \
+            "$(grep -o '"product_digest":"[0-9a-f]*"' "$work/records1")" ] ||
+        wrong "products of threads and of processes differ"
+fi
+
+# ---- Parts of an operation, and memory
+run 60 env EPX_BENCH_DIR="$EPX_BIN_DIR" "$epx" bench --parts
+expect_status 0 "epx bench --parts"
+for part in "agreement entry built" "entries of all ranks compared" "one look for dead ranks" "clock read" \
+    "round of a single rank" "round of all" "sum of a dispatch"; do
+    expect_text out "$part" "epx bench --parts"
+done
+grep -qE '^# +ranks +2 +16 +64 +288$' "$work/out" || wrong "epx bench --parts has no such head"
+grep -qE '^  sum of a dispatch( +[1-9][0-9]* / +[1-9][0-9]*){4}$' "$work/out" || wrong "epx bench --parts has no such sum"
+run 30 "$EPX_BIN_DIR/epx-bench-parts" 1 3
+expect_status 0 "parts of 1 and 3 ranks"
+run 10 "$EPX_BIN_DIR/epx-bench-parts" 3 4097
+expect_status 2 "parts of 4097 ranks"
+expect_text err "'4097', must be in [1, 4096]" "parts of 4097 ranks"
+run 10 env EPX_BENCH_DIR="$fake" "$epx" bench --parts
+expect_status 2 "parts that are not there"
+expect_text err "epx-bench-parts is not there" "parts that are not there"
+scale=$(dirname "$0")/../../bench/scale.sh
+for way in processes threads; do
+    run 60 env BS=2 HIDDEN=512 ROUNDS=2 "$scale" "$EPX_BIN_DIR" $way 2 3
+    expect_status 1 "scale.sh with 3 ranks for 16 experts"
+    expect_text err "scale.sh: 3 ranks: exit status 2" "scale.sh with 3 ranks for 16 experts"
+    grep -qE '^\| 2 (\| [0-9.]+ ){2}\| [0-9.]+ / [0-9.]+ (\| [0-9.]+ ){7}\|$' "$work/out" || wrong "scale.sh: no such line"
+    awk -F'|' '/^[|] 2 / { exit !($8 > $9 && $9 > 0 && $10 > 0 && $12 > 0) }' "$work/out" || wrong "scale.sh: odd memory"
+done
+run 10 "$scale" "$EPX_BIN_DIR" processes 2 3x
+expect_status 2 "scale.sh with a number that is none"
+expect_text err "'3x' is no number of ranks" "scale.sh with a number that is none"
 for engine in floor epx; do
+    for cpu_time in 0 1; do
+        run 20 "$EPX_BIN_DIR/epx-bench-$engine" --ranks 2 --bs 1 --hidden 32 --warmup 0 --rounds 1 --cpu-time $cpu_time
+        expect_status 0 "epx-bench-$engine --cpu-time $cpu_time"
+        samples=$(grep -c '"record":"sample"' "$work/out")
+        [ "$(grep -cE '"cpu_ns":[1-9]' "$work/out")" = $((samples * cpu_time)) ] ||
+            wrong "epx-bench-$engine --cpu-time $cpu_time: odd processor times"
+    done
     run 10 "$EPX_BIN_DIR/epx-bench-$engine" --bs 0
     expect_status 2 "epx-bench-$engine --bs 0"
     expect_text err "--bs is '0', must be in [1, 1048576]" "epx-bench-$engine --bs 0"
