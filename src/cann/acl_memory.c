@@ -2,6 +2,7 @@
 #include "cann/acl_objects.h"
 #include "cann/acl_state.h"
 #include "cann/exports_acl.h"
+#include "cann/moe_plan.h"
 #include "cann/object_set.h"
 
 #include "base/clock.h"
@@ -18,7 +19,12 @@
     ((unsigned)ACL_MEM_TYPE_LOW_BAND_WIDTH | (unsigned)ACL_MEM_TYPE_HIGH_BAND_WIDTH |                                  \
      (unsigned)ACL_MEM_ACCESS_USER_SPACE_READONLY)
 
-/* Memory of the device is written by the runtime alone, so its pages may come late. */
+/* Memory of a device is written by the runtime alone, so its pages may come late. */
+static enum epx_status take(size_t size, size_t align, bool device, void **pointer)
+{
+    return device ? epx_arena_reserve(size, align, pointer) : epx_arena_alloc(size, align, pointer);
+}
+
 static aclError allocate(void **out, const char *name, size_t size, size_t align, bool device)
 {
     void *pointer;
@@ -29,7 +35,10 @@ static aclError allocate(void **out, const char *name, size_t size, size_t align
         return epx_cann_refuse(ACL_ERROR_INVALID_PARAM, "size is 0, must be at least 1");
     }
     epx_cann_state_watch_forks();
-    enum epx_status status = device ? epx_arena_reserve(size, align, &pointer) : epx_arena_alloc(size, align, &pointer);
+    enum epx_status status = take(size, align, device, &pointer);
+    if (status == EPX_ERR_NO_MEMORY && epx_cann_plans_give_up()) {
+        status = take(size, align, device, &pointer);
+    }
     if (status != EPX_OK) {
         return epx_cann_acl_result(status);
     }

@@ -50,7 +50,6 @@ static void forget_in_child(void)
     memset(buckets, 0, sizeof buckets);
     epx_spare_list_reset_after_fork(&spare_executors);
     epx_spare_list_reset_after_fork(&spare_runs);
-    epx_cann_plans_reset_after_fork();
 }
 
 static void watch_forks(void)

@@ -36,6 +36,7 @@ static void forget_in_child(void)
 {
     pthread_mutex_init(&registry_lock, NULL);
     registry_newest = NULL;
+    epx_cann_plans_reset_after_fork(); /* there is none without a communicator */
 }
 
 static void watch_forks(void)

@@ -188,6 +188,40 @@ static enum epx_status make_operation(struct epx_cann_plan *plan)
                : epx_combine_plan_create(&plan->form.request.combine, &plan->operation.combine);
 }
 
+bool epx_cann_plans_give_up(void)
+{
+    pthread_mutex_lock(&plans_lock);
+    struct epx_cann_plan *idle = take_idle(0, true);
+    pthread_mutex_unlock(&plans_lock);
+    destroy_list(idle);
+    return idle != NULL;
+}
+
+static enum epx_status bind_once(struct epx_cann_plan *plan, const struct epx_cann_planned *planned,
+                                 union epx_cann_binding *binding)
+{
+    enum epx_status status;
+    pthread_mutex_lock(&plan->bind_lock);
+    if (plan->form.operation == EPX_OPERATION_DISPATCH) {
+        const struct epx_dispatch_request *request = &planned->request.dispatch;
+        status = epx_dispatch_binding_init(plan->operation.dispatch, request->token_count, &request->tensors,
+                                           &binding->dispatch);
+    } else {
+        const struct epx_combine_request *request = &planned->request.combine;
+        status = epx_combine_binding_init(plan->operation.combine, request->token_count, &request->tensors,
+                                          &binding->combine);
+    }
+    pthread_mutex_unlock(&plan->bind_lock);
+    return status;
+}
+
+enum epx_status epx_cann_plan_bind(struct epx_cann_plan *plan, const struct epx_cann_planned *planned,
+                                   union epx_cann_binding *binding)
+{
+    const enum epx_status status = bind_once(plan, planned, binding);
+    return status == EPX_ERR_NO_MEMORY && epx_cann_plans_give_up() ? bind_once(plan, planned, binding) : status;
+}
+
 /* Staging memory for addresses that are known is made with the plan, so that the first phase says that there is none.
  * What else is wrong with addresses is said by the second, as they may change. */
 static enum epx_status make_staging(struct epx_cann_plan *plan, const struct epx_cann_planned *planned)
@@ -224,43 +258,10 @@ static enum epx_status make(const struct epx_cann_plan *wanted, const struct epx
                             struct epx_cann_plan **out)
 {
     const enum epx_status status = make_once(wanted, planned, out);
-    if (status != EPX_ERR_NO_MEMORY) {
-        return status;
-    }
-    pthread_mutex_lock(&plans_lock);
-    struct epx_cann_plan *idle = take_idle(0, true);
-    pthread_mutex_unlock(&plans_lock);
-    if (!idle) {
-        return status;
-    }
-    destroy_list(idle);
-    return make_once(wanted, planned, out);
+    return status == EPX_ERR_NO_MEMORY && epx_cann_plans_give_up() ? make_once(wanted, planned, out) : status;
 }
 
 /* ---- Use --------------------------------------------------------------------------------------------------------- */
-
-enum epx_status epx_cann_plan_acquire(const struct epx_cann_planned *planned, struct epx_cann_plan **out)
-{
-    struct epx_cann_plan wanted;
-    EPX_TRY(check(planned));
-    describe(planned, &wanted);
-    pthread_mutex_lock(&plans_lock);
-    struct epx_cann_plan *plan = find(&wanted);
-    if (plan) {
-        plan->users++;
-    }
-    pthread_mutex_unlock(&plans_lock);
-    if (!plan) {
-        EPX_TRY(make(&wanted, planned, &plan));
-        /* Another thread may have made its equal: then there are two, which harms nothing. */
-        pthread_mutex_lock(&plans_lock);
-        plan->next = plans;
-        plans = plan;
-        pthread_mutex_unlock(&plans_lock);
-    }
-    *out = plan;
-    return EPX_OK;
-}
 
 void epx_cann_plan_release(struct epx_cann_plan *plan)
 {
@@ -279,28 +280,39 @@ void epx_cann_plan_release(struct epx_cann_plan *plan)
     }
 }
 
+enum epx_status epx_cann_plan_acquire(const struct epx_cann_planned *planned, struct epx_cann_plan **out)
+{
+    struct epx_cann_plan wanted;
+    EPX_TRY(check(planned));
+    describe(planned, &wanted);
+    pthread_mutex_lock(&plans_lock);
+    struct epx_cann_plan *plan = find(&wanted);
+    if (plan) {
+        plan->users++;
+    }
+    pthread_mutex_unlock(&plans_lock);
+    if (plan) {
+        const enum epx_status status = make_staging(plan, planned);
+        if (status != EPX_OK) {
+            epx_cann_plan_release(plan);
+            return status;
+        }
+    } else {
+        EPX_TRY(make(&wanted, planned, &plan));
+        /* Another thread may have made its equal: then there are two, which harms nothing. */
+        pthread_mutex_lock(&plans_lock);
+        plan->next = plans;
+        plans = plan;
+        pthread_mutex_unlock(&plans_lock);
+    }
+    *out = plan;
+    return EPX_OK;
+}
+
 void epx_cann_plan_comms(const struct epx_cann_plan *plan, uint64_t *comm_serial, uint64_t *tp_comm_serial)
 {
     *comm_serial = plan->comm_serial;
     *tp_comm_serial = plan->tp_comm_serial;
-}
-
-enum epx_status epx_cann_plan_bind(struct epx_cann_plan *plan, const struct epx_cann_planned *planned,
-                                   union epx_cann_binding *binding)
-{
-    enum epx_status status;
-    pthread_mutex_lock(&plan->bind_lock);
-    if (plan->form.operation == EPX_OPERATION_DISPATCH) {
-        const struct epx_dispatch_request *request = &planned->request.dispatch;
-        status = epx_dispatch_binding_init(plan->operation.dispatch, request->token_count, &request->tensors,
-                                           &binding->dispatch);
-    } else {
-        const struct epx_combine_request *request = &planned->request.combine;
-        status = epx_combine_binding_init(plan->operation.combine, request->token_count, &request->tensors,
-                                          &binding->combine);
-    }
-    pthread_mutex_unlock(&plan->bind_lock);
-    return status;
 }
 
 void epx_cann_plan_reserve(struct epx_cann_plan *plan, union epx_cann_binding *binding)

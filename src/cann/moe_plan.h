@@ -56,6 +56,9 @@ EPX_NODISCARD bool epx_cann_plan_advance(struct epx_cann_plan *plan, union epx_c
 /* A communicator has been destroyed: its plans end, those in use with their last user. */
 void epx_cann_plans_forget(uint64_t comm_serial);
 
+/* Frees the plans that nobody uses, for memory that is needed now. Whether there were any. */
+bool epx_cann_plans_give_up(void);
+
 /* In a forked child. */
 void epx_cann_plans_reset_after_fork(void);
 

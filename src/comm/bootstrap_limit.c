@@ -9,6 +9,34 @@ static uint32_t user_count;
 static bool raised;
 static struct rlimit original;
 
+static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&mutex);
+}
+
+static void in_parent(void)
+{
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+/* The child starts no communicator that its parent's threads were starting. */
+static void in_child(void)
+{
+    if (raised) {
+        (void)setrlimit(RLIMIT_NOFILE, &original);
+    }
+    raised = false;
+    user_count = 0;
+    (void)pthread_mutex_unlock(&mutex);
+}
+
+static void watch_forks(void)
+{
+    (void)pthread_atfork(before_fork, in_parent, in_child);
+}
+
 static void raise_to(uint64_t needed)
 {
     struct rlimit limit;
@@ -24,6 +52,7 @@ static void raise_to(uint64_t needed)
 
 void epx_boot_limit_acquire(uint64_t needed)
 {
+    (void)pthread_once(&watch_once, watch_forks);
     (void)pthread_mutex_lock(&mutex);
     user_count++;
     raise_to(needed);

@@ -2,8 +2,12 @@
  * communicator; objects to be used again. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -248,7 +252,19 @@ static void forget__ends_plans_with_their_communicator(void **state)
     epx_cann_plan_release(fresh);
 }
 
-/* Each plan takes more than half of the arena. */
+/* A plan that takes more than half of the arena. */
+static struct epx_cann_planned large_planned_of(int64_t more_tokens)
+{
+    const int64_t tokens = ARENA_MIB * 640 + more_tokens;
+    struct epx_cann_planned planned = planned_of(tokens);
+    planned.request.dispatch.shape.hidden_elems = 1024;
+    planned.request.dispatch.shape.quantization = EPX_QUANTIZATION_DYNAMIC_INT8;
+    planned.request.dispatch.tensors.x = view_of(EPX_DTYPE_BF16, tokens, 1024);
+    planned.request.dispatch.tensors.expand_x = view_of(EPX_DTYPE_INT8, ROWS, 1024);
+    planned.request.dispatch.tensors.dynamic_scales = view_of(EPX_DTYPE_FP32, ROWS, 0);
+    return planned;
+}
+
 static void acquire__gives_up_idle_plans_for_memory(void **state)
 {
     (void)state;
@@ -256,13 +272,7 @@ static void acquire__gives_up_idle_plans_for_memory(void **state)
     struct epx_cann_plan *unused = NULL;
     struct epx_cann_planned planned;
     for (int i = 0; i < 3; i++) {
-        const int64_t tokens = ARENA_MIB * 640 + i;
-        planned = planned_of(tokens);
-        planned.request.dispatch.shape.hidden_elems = 1024;
-        planned.request.dispatch.shape.quantization = EPX_QUANTIZATION_DYNAMIC_INT8;
-        planned.request.dispatch.tensors.x = view_of(EPX_DTYPE_BF16, tokens, 1024);
-        planned.request.dispatch.tensors.expand_x = view_of(EPX_DTYPE_INT8, ROWS, 1024);
-        planned.request.dispatch.tensors.dynamic_scales = view_of(EPX_DTYPE_FP32, ROWS, 0);
+        planned = large_planned_of(i);
         plans[i] = acquire(&planned);
         if (i < 2) {
             epx_cann_plan_release(plans[i]);
@@ -273,6 +283,86 @@ static void acquire__gives_up_idle_plans_for_memory(void **state)
     assert_int_equal(epx_cann_plan_acquire(&planned, &unused), EPX_ERR_NO_MEMORY);
     assert_null(unused);
     epx_cann_plan_release(plans[2]);
+}
+
+static void malloc__gives_up_idle_plans_for_memory(void **state)
+{
+    (void)state;
+    const size_t bytes = (size_t)ARENA_MIB * 640 * 1024;
+    struct epx_cann_planned planned = large_planned_of(0);
+    struct epx_cann_plan *plan = acquire(&planned);
+    void *pointer = NULL;
+    assert_int_equal(epx_cann_aclrtMalloc(&pointer, bytes, ACL_MEM_MALLOC_HUGE_FIRST), ACL_ERROR_RT_MEMORY_ALLOCATION);
+    epx_cann_plan_release(plan);
+    assert_int_equal(epx_cann_aclrtMalloc(&pointer, bytes, ACL_MEM_MALLOC_HUGE_FIRST), ACL_SUCCESS);
+    assert_int_equal(epx_cann_aclrtFree(pointer), ACL_SUCCESS);
+}
+
+/* The copy of a tensor that peers cannot read in place. */
+static void bind__gives_up_idle_plans_for_memory(void **state)
+{
+    (void)state;
+    const int64_t tokens = ARENA_MIB * 320;
+    const size_t bytes = (size_t)tokens * 1024 * sizeof(uint16_t);
+    struct epx_cann_planned planned = planned_of(tokens);
+    planned.request.dispatch.shape.hidden_elems = 1024;
+    planned.request.dispatch.tensors.x = view_of(EPX_DTYPE_BF16, tokens, 1024);
+    planned.request.dispatch.tensors.expand_x = view_of(EPX_DTYPE_BF16, ROWS, 1024);
+    struct epx_cann_plan *plan = acquire(&planned); /* without addresses: no copy yet */
+    struct epx_cann_planned large = large_planned_of(0);
+    epx_cann_plan_release(acquire(&large));
+    struct epx_dispatch_tensors *tensors = &planned.request.dispatch.tensors;
+    uint8_t *const other = calloc(1, 2 * bytes);
+    assert_non_null(other);
+    tensors->x.data = other;
+    tensors->expert_ids.data = other + bytes;
+    tensors->expand_idx.data = other + bytes + (size_t)tokens * sizeof(int32_t);
+    tensors->expand_x = (struct epx_view){.data = other + bytes + 2 * (size_t)tokens * sizeof(int32_t),
+                                          .dtype = EPX_DTYPE_BF16,
+                                          .dim_count = 2,
+                                          .shape = {ROWS, 1024},
+                                          .stride = {1024, 1}};
+    static int64_t token_nums[1];
+    static int32_t counts[1];
+    tensors->expert_token_nums.data = token_nums;
+    tensors->ep_recv_counts.data = counts;
+    union epx_cann_binding binding;
+    assert_int_equal(epx_cann_plan_bind(plan, &planned, &binding), EPX_OK);
+    epx_cann_plan_release(plan);
+    free(other);
+}
+
+static atomic_bool forks_are_over;
+
+static void *use_the_list(void *unused)
+{
+    while (!atomic_load(&forks_are_over)) {
+        (void)epx_cann_plans_give_up();
+    }
+    return unused;
+}
+
+/* The child of a process whose other thread has the list's lock just then. */
+static void fork__child_has_the_lock(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, use_the_list, NULL), 0);
+    for (int i = 0; i < 200; i++) {
+        (void)fflush(NULL);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            (void)alarm(10);
+            epx_cann_plans_forget(1);
+            _exit(0);
+        }
+        int result = 0;
+        assert_int_equal(waitpid(pid, &result, 0), pid);
+        assert_true(WIFEXITED(result) && WEXITSTATUS(result) == 0);
+    }
+    atomic_store(&forks_are_over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 static void spares__up_to_the_limit(void **state)
@@ -304,6 +394,9 @@ int main(void)
         cmocka_unit_test(release__keeps_a_few),
         cmocka_unit_test(forget__ends_plans_with_their_communicator),
         cmocka_unit_test(acquire__gives_up_idle_plans_for_memory),
+        cmocka_unit_test(malloc__gives_up_idle_plans_for_memory),
+        cmocka_unit_test(bind__gives_up_idle_plans_for_memory),
+        cmocka_unit_test(fork__child_has_the_lock),
         cmocka_unit_test(spares__up_to_the_limit),
     };
     setenv("EPX_ARENA_MIB", "32", 1);
