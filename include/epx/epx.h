@@ -166,13 +166,13 @@ uint32_t epx_comm_size_of(const struct epx_communicator *comm);
 /* Peer-visible memory of this process, zeroed, 64-byte aligned; for any communicator, existing or not. Errors:
  * EPX_ERR_NO_MEMORY. Owner of *out: the caller, until epx_memory_free. Thread: any. */
 enum epx_status epx_memory_alloc(size_t bytes, void **out);
-/* The same for buffers of the most rows that could arrive: pages come as an operation writes them, from the beginning
- * on, so that the buffer costs what has arrived at most. Where the program itself is going to write, it calls
+/* The same for buffers of the most rows that could arrive: pages come as an operation uses them, so that the buffer
+ * costs what has arrived at most. Where the program itself is going to write, it calls
  * epx_memory_need first; without, a lack of memory ends it as it does with memory of malloc. Limits are checked here
  * too, with what earlier reservations of the process have not taken yet. Errors: EPX_ERR_NO_MEMORY. Owner of *out: the
  * caller, until epx_memory_free. Thread: any. */
 enum epx_status epx_memory_reserve(size_t bytes, void **out);
-/* Brings in the pages of [pointer, pointer + bytes) of one allocation, and all before them. Errors: EPX_ERR_NULL,
+/* Brings in the pages of [pointer, pointer + bytes) of one allocation. Errors: EPX_ERR_NULL,
  * EPX_ERR_NOT_FOUND, EPX_ERR_NO_MEMORY. Owner: unchanged. Thread: any. */
 enum epx_status epx_memory_need(const void *pointer, size_t bytes);
 /* Frees it; not while an operation uses it. Null is allowed. Errors: EPX_ERR_NOT_FOUND for any other pointer that

@@ -99,11 +99,11 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                                .help = "KiB of rows that are worth the wake-up of a thread"},
     [EPX_OPTION_STREAM_KIB] = {.name = "EPX_STREAM_KIB",
                                .kind = EPX_OPTION_INTEGER,
-                               .default_text = "8192",
-                               .minimum = 0,
+                               .default_text = "-1",
+                               .minimum = -1,
                                .maximum = SIZE_MAX_KIB,
-                               .help = "KiB of received rows of all ranks beyond which a dispatch writes past the "
-                                       "caches"},
+                               .help = "KiB of received rows of all ranks beyond which rows are written past the "
+                                       "caches; -1: half of the last-level cache"},
     [EPX_OPTION_PART_KIB] = {.name = "EPX_PART_KIB",
                              .kind = EPX_OPTION_INTEGER,
                              .default_text = "2048",

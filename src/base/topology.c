@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -14,6 +15,8 @@
 
 /* The kernel is configured for fewer processors than this everywhere; the search for a large enough mask ends here. */
 #define CPU_MAX (1u << 20)
+
+#define CACHE_GUESS_BYTES (UINT64_C(16) << 20)
 
 _Static_assert(sizeof(struct epx_host_id) == EPX_DIGEST_BYTES, "a host id is a digest");
 
@@ -37,6 +40,20 @@ uint32_t epx_topology_cpu_count(void)
         }
     }
     return 1;
+}
+
+uint64_t epx_topology_cache_bytes(void)
+{
+    char path[] = "/sys/devices/system/cpu/cpu0/cache/index3/size";
+    for (char level = '3'; level >= '1'; level--) {
+        char text[64];
+        path[sizeof "/sys/devices/system/cpu/cpu0/cache/index" - 1] = level;
+        unsigned long kib = epx_text_file_read(path, text, sizeof text) ? strtoul(text, NULL, 10) : 0;
+        if (kib > 0 && kib < UINT32_MAX) {
+            return (uint64_t)kib * 1024;
+        }
+    }
+    return CACHE_GUESS_BYTES;
 }
 
 uint64_t epx_topology_memory_total_bytes(void)

@@ -13,6 +13,9 @@ uint32_t epx_topology_cpu_count(void);
  * root) or the machine's available memory is reached; never more than the latter. */
 uint64_t epx_topology_memory_headroom_bytes(void);
 
+/* Bytes of the last-level cache of the machine's first processor; 16 MiB where it does not say. */
+uint64_t epx_topology_cache_bytes(void);
+
 /* Bytes of memory of the machine. */
 uint64_t epx_topology_memory_total_bytes(void);
 

@@ -57,9 +57,9 @@ EPX_NODISCARD enum epx_status epx_arena_reserve(size_t bytes, size_t align, void
 /* Frees what one of them gave. EPX_ERR_NOT_FOUND when `pointer` is not the start of a live allocation. */
 EPX_NODISCARD enum epx_status epx_arena_free(void *pointer);
 
-/* Brings in the pages of [pointer, pointer + bytes), and all before them, of reserved memory; other memory is left
- * alone. EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM. In the data path: a lock and a comparison when nothing is missing. Thread:
- * any. */
+/* Brings in the pages of [pointer, pointer + bytes), which lies in one allocation, where it is reserved; other memory
+ * is left alone. To be called before a read, too: it brings pages in as a write does. EPX_ERR_NO_MEMORY,
+ * EPX_ERR_SYSTEM. In the data path: a few loads, no lock when nothing is missing. Thread: any. */
 EPX_NODISCARD enum epx_status epx_arena_need(const void *pointer, uint64_t bytes);
 
 /* Whether [pointer, pointer + bytes) lies inside one live allocation of the own arena; then *offset is its place. */

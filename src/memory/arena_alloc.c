@@ -25,10 +25,6 @@
 /* Reserved memory below this size is populated at once. */
 #define LAZY_MIN_BYTES (UINT64_C(1) << 20)
 
-/* Memory that comes in when it is needed comes in with this part more than is needed, so that slowly growing needs do
- * not ask for pages each time. */
-#define AHEAD_PART 8
-
 struct claim {      /* one allocation on its way */
     uint64_t bytes; /* a multiple of ALIGN_MIN */
     uint64_t align;
@@ -36,7 +32,7 @@ struct claim {      /* one allocation on its way */
     uint64_t offset;
     uint64_t stale_bytes;    /* from `offset` on: there, with old contents */
     uint64_t populate_bytes; /* from `offset` on: to be brought in */
-    uint64_t there_bytes;    /* see struct epx_extent */
+    uint64_t there_bytes;    /* from `offset` on: there when all is done */
 };
 
 /* Makes a free extent a hole: whole pages go back to the system, the rest at its ends is filled with zeros. */
@@ -120,7 +116,7 @@ static bool take_run(struct epx_arena_own *own, struct claim *claim)
     const struct epx_extent *first = epx_extents_at(&own->extents, claim->offset);
     if (first->state == EPX_EXTENT_FREE) {
         claim->stale_bytes = first->offset + first->bytes - claim->offset;
-        claim->there_bytes = (claim->stale_bytes + own->space.page_bytes - 1) & ~(own->space.page_bytes - 1);
+        claim->there_bytes = claim->stale_bytes & ~(own->lack.chunk_bytes - 1);
     }
     (void)discard_free(own, claim->offset + claim->stale_bytes, end);
     for (uint64_t next = claim->offset + claim->stale_bytes; next < end;) {
@@ -166,8 +162,8 @@ static void abandon_locked(struct epx_arena_own *own, const struct claim *claim)
     uint64_t page_mask = own->space.page_bytes - 1;
     uint64_t first = (claim->offset + page_mask) & ~page_mask;
     uint64_t last = (claim->offset + bytes) & ~page_mask;
-    if (first < last) {
-        (void)epx_arena_space_discard(&own->space, first, last - first);
+    if (first < last && epx_arena_space_discard(&own->space, first, last - first) != 0) {
+        memset(own->space.base + claim->offset, 0, claim->stale_bytes);
     }
     epx_extents_assign(&own->extents, claim->offset, bytes, EPX_EXTENT_HOLE);
 }
@@ -182,7 +178,9 @@ static void settle_locked(struct epx_arena_own *own, const struct claim *claim, 
     struct epx_extent *extent = epx_extents_at(&own->extents, claim->offset);
     extent->state = EPX_EXTENT_LIVE;
     extent->used_bytes = used_bytes;
-    extent->there_bytes = claim->there_bytes;
+    if (claim->lazy) {
+        epx_arena_lack_set(&own->lack, claim->offset + claim->there_bytes, claim->bytes - claim->there_bytes, true);
+    }
     uint64_t committed_bytes = atomic_load_explicit(&own->header->committed_bytes, memory_order_relaxed);
     uint64_t end = extent->offset + extent->bytes;
     if (end > committed_bytes) {
@@ -238,6 +236,7 @@ static bool discard_all(void)
     return any;
 }
 
+/* Reserved memory has chunks of its own. */
 static enum epx_status round_sizes(size_t bytes, size_t align, struct claim *claim)
 {
     if (align == 0 || (align & (align - 1)) != 0 || align > EPX_ARENA_ALIGN_MAX) {
@@ -245,7 +244,8 @@ static enum epx_status round_sizes(size_t bytes, size_t align, struct claim *cla
                         EPX_ARENA_ALIGN_MAX);
     }
     uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t unit = bytes >= PIECE_BYTES ? page_bytes : ALIGN_MIN;
+    uint64_t chunk_bytes = page_bytes > EPX_ARENA_CHUNK_BYTES ? page_bytes : EPX_ARENA_CHUNK_BYTES;
+    uint64_t unit = claim->lazy ? chunk_bytes : bytes >= PIECE_BYTES ? page_bytes : ALIGN_MIN;
     claim->align = align > unit ? align : unit;
     if (!epx_round_up_u64(bytes > 0 ? bytes : 1, unit, &claim->bytes)) {
         return epx_fail(EPX_ERR_NO_MEMORY, "%zu bytes cannot be allocated", bytes);
@@ -271,6 +271,9 @@ static bool pages_are_scarce(struct epx_arena_own *own, uint64_t freed_bytes)
 static bool hold_locked(struct epx_arena_own *own, uint64_t offset, uint64_t bytes)
 {
     if (own->stray) {
+        if (epx_arena_lack_any(&own->lack, offset, offset + bytes)) {
+            epx_arena_lack_set(&own->lack, offset, bytes, false);
+        }
         epx_extents_assign(&own->extents, offset, bytes, EPX_EXTENT_HELD);
     }
     return own->stray;
@@ -284,6 +287,21 @@ static bool hold_locked(struct epx_arena_own *own, uint64_t offset, uint64_t byt
     return false;
 }
 #endif
+
+/* Of reserved memory that never got all its pages: what is there from its beginning on stays, the rest becomes hole. It
+ * is given back as a whole, as the program may have touched pages itself. Returns the bytes that stay. */
+static uint64_t free_lacking_locked(struct epx_arena_own *own, uint64_t offset, uint64_t bytes)
+{
+    uint64_t rest = epx_arena_lack_next(&own->lack, offset, offset + bytes, true);
+    epx_arena_lack_set(&own->lack, offset, bytes, false);
+    bool discarded = epx_arena_space_discard(&own->space, rest, offset + bytes - rest) == 0;
+    if (!epx_extents_reserve(&own->extents, 1)) {
+        rest = offset;
+        discarded = discarded && epx_arena_space_discard(&own->space, offset, bytes) == 0;
+    }
+    epx_extents_assign(&own->extents, rest, offset + bytes - rest, discarded ? EPX_EXTENT_HOLE : EPX_EXTENT_HELD);
+    return rest - offset;
+}
 
 static enum epx_status free_locked(struct epx_arena_own *own, const void *pointer)
 {
@@ -300,12 +318,8 @@ static enum epx_status free_locked(struct epx_arena_own *own, const void *pointe
     if (hold_locked(own, offset, freed_bytes)) {
         return EPX_OK;
     }
-    uint64_t there_bytes = extent->there_bytes;
-    /* Behind what is known to be there the program may have touched pages itself. */
-    if (there_bytes < freed_bytes && epx_extents_reserve(&own->extents, 1) &&
-        epx_arena_space_discard(&own->space, offset + there_bytes, freed_bytes - there_bytes) == 0) {
-        epx_extents_assign(&own->extents, offset + there_bytes, freed_bytes - there_bytes, EPX_EXTENT_HOLE);
-        freed_bytes = there_bytes;
+    if (epx_arena_lack_any(&own->lack, offset, offset + freed_bytes)) {
+        freed_bytes = free_lacking_locked(own, offset, freed_bytes);
     }
     if (freed_bytes == 0) {
         return EPX_OK;
@@ -358,56 +372,60 @@ enum epx_status epx_arena_free(void *pointer)
     return status;
 }
 
-/* The live allocation with the byte at `place`, when it reaches beyond what is there up to `end`. */
-static struct epx_extent *lacking_locked(struct epx_arena_own *own, uint64_t place, uint64_t end)
+/* Chunks of one allocation that lack pages and touch each other. */
+struct gap {
+    uint64_t first;
+    uint64_t end;
+};
+
+/* The first gap that meets [place, end), within the live allocation at `place`; false when there is none. */
+static bool find_gap_locked(struct epx_arena_own *own, uint64_t place, uint64_t end, struct gap *gap)
 {
-    struct epx_extent *extent = own->is_open ? epx_extents_at(&own->extents, place) : NULL;
-    bool lacks = extent != NULL && extent->state == EPX_EXTENT_LIVE && extent->there_bytes < extent->bytes &&
-                 extent->offset + extent->there_bytes < end;
-    return lacks ? extent : NULL;
+    const struct epx_extent *extent = own->is_open ? epx_extents_at(&own->extents, place) : NULL;
+    if (extent == NULL || extent->state != EPX_EXTENT_LIVE) {
+        return false;
+    }
+    uint64_t extent_end = extent->offset + extent->bytes;
+    uint64_t chunk_mask = own->lack.chunk_bytes - 1;
+    end = end < extent_end ? (end + chunk_mask) & ~chunk_mask : extent_end;
+    gap->first = epx_arena_lack_next(&own->lack, place, end, true);
+    gap->end = epx_arena_lack_next(&own->lack, gap->first, end, false);
+    return gap->first < end;
 }
 
-/* From `first` on, up to `ahead_end` or, where memory is short, to *end; which of them is in *end then. */
-static enum epx_status bring_in(const struct epx_arena_space *space, uint64_t first, uint64_t ahead_end, uint64_t *end)
+/* Kept free memory may be what is missing. */
+static enum epx_status bring_in(const struct epx_arena_space *space, const struct gap *gap)
 {
-    if (epx_arena_space_populate(space, first, ahead_end - first) == EPX_OK) {
-        *end = ahead_end;
+    if (epx_arena_space_populate(space, gap->first, gap->end - gap->first) == EPX_OK) {
         return EPX_OK;
     }
     (void)discard_all();
-    return epx_arena_space_populate(space, first, *end - first);
+    return epx_arena_space_populate(space, gap->first, gap->end - gap->first);
 }
 
 enum epx_status epx_arena_need(const void *pointer, uint64_t bytes)
 {
-    struct epx_arena_own *own = epx_arena_own_lock();
-    uint64_t place = (uint64_t)((uintptr_t)pointer - (uintptr_t)own->space.base);
-    uint64_t end;
-    const struct epx_extent *extent = NULL;
-    if (!__builtin_add_overflow(place, bytes, &end)) {
-        extent = lacking_locked(own, place, end);
-    }
-    if (extent == NULL) {
+    while (epx_arena_own_lacks(pointer, bytes)) {
+        struct gap gap;
+        struct epx_arena_own *own = epx_arena_own_lock();
+        uint64_t place = (uint64_t)((uintptr_t)pointer - (uintptr_t)own->space.base);
+        bool lacks = find_gap_locked(own, place, place + bytes, &gap);
         epx_arena_own_unlock();
-        return EPX_OK;
+        if (!lacks) {
+            break; /* of another allocation: not what the caller has */
+        }
+        if (epx_fault("arena_need", -1)) {
+            return epx_fail(EPX_ERR_NO_MEMORY, "%llu bytes: fault on purpose",
+                            (unsigned long long)(gap.end - gap.first));
+        }
+        EPX_TRY(bring_in(&own->space, &gap));
+        (void)epx_arena_own_lock();
+        struct gap now;
+        if (find_gap_locked(own, place, place + bytes, &now) && now.first == gap.first) {
+            epx_arena_lack_set(&own->lack, gap.first, (now.end < gap.end ? now.end : gap.end) - gap.first, false);
+        }
+        epx_arena_own_unlock();
     }
-    uint64_t page_mask = own->space.page_bytes - 1;
-    uint64_t extent_end = extent->offset + extent->bytes; /* a multiple of a page, as is its beginning */
-    uint64_t first = extent->offset + extent->there_bytes;
-    end = end < extent_end ? (end + page_mask) & ~page_mask : extent_end;
-    uint64_t ahead_end = (end + (end - extent->offset) / AHEAD_PART + page_mask) & ~page_mask;
-    ahead_end = ahead_end < extent_end ? ahead_end : extent_end;
-    epx_arena_own_unlock();
-    if (epx_fault("arena_need", -1)) {
-        return epx_fail(EPX_ERR_NO_MEMORY, "%llu bytes: fault on purpose", (unsigned long long)(end - first));
-    }
-    EPX_TRY(bring_in(&own->space, first, ahead_end, &end));
-    (void)epx_arena_own_lock();
-    struct epx_extent *now = lacking_locked(own, place, end);
-    if (now != NULL) {
-        now->there_bytes = end - now->offset;
-    }
-    epx_arena_own_unlock();
     return EPX_OK;
 }
 

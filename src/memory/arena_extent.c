@@ -157,7 +157,6 @@ void epx_extents_assign(struct epx_extents *extents, uint64_t offset, uint64_t b
     }
     item->state = state;
     item->used_bytes = 0;
-    item->there_bytes = 0;
     merge_with_next(extents, index);
     if (index > 0) {
         merge_with_next(extents, index - 1);

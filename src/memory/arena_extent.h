@@ -10,18 +10,17 @@
 #include <stdint.h>
 
 enum epx_extent_state {
-    EPX_EXTENT_LIVE,    /* an allocation */
+    EPX_EXTENT_LIVE,    /* an allocation; of a reserved one some pages may not be there: see arena_lack.h */
     EPX_EXTENT_PENDING, /* taken by an allocation that is being populated */
     EPX_EXTENT_FREE,    /* its pages are there and hold old bytes */
-    EPX_EXTENT_HELD,    /* freed, not to be given out yet: see arena_stray.h */
+    EPX_EXTENT_HELD,    /* freed, not to be given out: see arena_stray.h, or its pages cannot be given back */
     EPX_EXTENT_HOLE,    /* reads as zeros; some or all of its pages are not there */
 };
 
 struct epx_extent {
     uint64_t offset;
     uint64_t bytes;
-    uint64_t used_bytes;  /* what the caller asked for, <= bytes; 0 unless live */
-    uint64_t there_bytes; /* from its beginning on the pages of these are there, <= bytes; 0 unless live */
+    uint64_t used_bytes; /* what the caller asked for, <= bytes; 0 unless live */
     enum epx_extent_state state;
 };
 

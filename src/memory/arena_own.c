@@ -52,20 +52,28 @@ enum epx_status epx_arena_own_open_locked(void)
     EPX_TRY(epx_arena_space_open(space));
     epx_extents_init(&own.extents, space->page_bytes);
     enum epx_status status = EPX_OK;
+    uint64_t chunk_bytes = space->page_bytes > EPX_ARENA_CHUNK_BYTES ? space->page_bytes : EPX_ARENA_CHUNK_BYTES;
     struct epx_arena *handle = epx_arena_registry_reserve();
     if (handle == NULL) {
         status = epx_fail(EPX_ERR_NO_MEMORY, "no memory for the handle of an arena");
         goto close_space;
     }
+    if (!epx_arena_lack_init(&own.lack, space->reserve_bytes, chunk_bytes)) {
+        status = epx_fail(EPX_ERR_NO_MEMORY, "no memory for the list of the arena's pages");
+        goto free_handle;
+    }
     status = prepare_header();
     if (status != EPX_OK) {
-        goto free_handle;
+        goto free_lack;
     }
     /* Nothing may fail from here on: the watch thread uses the mapping for good. */
     epx_arena_registry_add_own(handle, own.header);
     own.is_open = true;
+    atomic_store_explicit(&own.open_base, space->base, memory_order_release);
     return EPX_OK;
 
+free_lack:
+    epx_arena_lack_fini(&own.lack);
 free_handle:
     epx_arena_registry_unreserve(handle);
 close_space:
@@ -79,6 +87,15 @@ struct epx_arena_own *epx_arena_own_lock(void)
     return &own;
 }
 
+bool epx_arena_own_lacks(const void *pointer, uint64_t bytes)
+{
+    const uint8_t *base = atomic_load_explicit(&own.open_base, memory_order_acquire);
+    uint64_t place = (uint64_t)((uintptr_t)pointer - (uintptr_t)base);
+    uint64_t end;
+    return base != NULL && place < own.space.reserve_bytes && !__builtin_add_overflow(place, bytes, &end) &&
+           epx_arena_lack_any(&own.lack, place, end);
+}
+
 void epx_arena_own_unlock(void)
 {
     (void)pthread_mutex_unlock(&own.lock);
@@ -88,7 +105,9 @@ void epx_arena_own_forget(void)
 {
     if (own.is_open) {
         epx_arena_space_forget(&own.space);
+        atomic_store_explicit(&own.open_base, NULL, memory_order_relaxed);
         epx_extents_fini(&own.extents);
+        epx_arena_lack_fini(&own.lack);
         own.is_open = false;
     }
 #if EPX_THREAD_SANITIZER

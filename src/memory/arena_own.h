@@ -7,9 +7,13 @@
 #include "base/sanitizer.h"
 #include "memory/arena.h"
 #include "memory/arena_extent.h"
+#include "memory/arena_lack.h"
 #include "memory/arena_space.h"
 
 #include <pthread.h>
+
+/* Reserved memory gets its pages in pieces of this size, or of a page where that is larger. */
+#define EPX_ARENA_CHUNK_BYTES (UINT64_C(256) << 10)
 
 struct epx_arena_own {
     pthread_mutex_t lock; /* all that follows is under it; `space` and `header` stay as they are once it is open */
@@ -17,6 +21,9 @@ struct epx_arena_own {
     struct epx_arena_space space;
     struct epx_arena_header *header; /* = space.base */
     struct epx_extents extents;
+    struct epx_arena_lack lack;
+    /* space.base once it is open, null before and in a forked child: for looks without the lock. */
+    _Atomic(uint8_t *) open_base;
 #if EPX_THREAD_SANITIZER
     uint64_t readers; /* open communicators */
     bool stray;       /* one of them has failed */
@@ -24,6 +31,9 @@ struct epx_arena_own {
 };
 
 struct epx_arena_own *epx_arena_own_lock(void);
+
+/* Whether [pointer, pointer + bytes) meets reserved memory without pages. Without the lock. */
+bool epx_arena_own_lacks(const void *pointer, uint64_t bytes);
 void epx_arena_own_unlock(void);
 
 /* With the lock held: creates the arena when there is none. EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM, EPX_ERR_CONFIG. */

@@ -313,7 +313,18 @@ enum epx_status epx_arena_space_populate(const struct epx_arena_space *space, ui
     return EPX_OK;
 }
 
+/* MADV_REMOVE refuses locked memory; the file can give its pages back all the same. */
 int epx_arena_space_discard(const struct epx_arena_space *space, uint64_t offset, uint64_t bytes)
 {
-    return madvise(space->base + offset, bytes, MADV_REMOVE) == 0 ? 0 : errno;
+    if (madvise(space->base + offset, bytes, MADV_REMOVE) == 0) {
+        return 0;
+    }
+    if (!descriptor_is_ours(space)) {
+        return EBADF;
+    }
+    int result;
+    do {
+        result = fallocate(space->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
+    } while (result != 0 && errno == EINTR);
+    return result == 0 ? 0 : errno;
 }

@@ -109,8 +109,24 @@ static enum epx_status gather_counts(struct epx_combine_run *run)
     return EPX_OK;
 }
 
+/* To read memory brings its pages in, too. Rows of expand_x follow when their number is known. */
+static enum epx_status need_tensors(struct epx_combine_run *run)
+{
+    const struct epx_combine_tensors *tensors = run->tensors;
+    const struct epx_moe_world *world = &run->plan->world;
+    EPX_TRY(epx_rounds_need_rows(&run->rounds, "expertIds", &tensors->expert_ids, run->token_count));
+    EPX_TRY(epx_rounds_need_rows(&run->rounds, "expertScales", &tensors->expert_scales, run->token_count));
+    EPX_TRY(epx_rounds_need_rows(&run->rounds, "epSendCounts", &tensors->ep_send_counts,
+                                 world->rank_count * world->local_experts * (world->tp ? 2 : 1)));
+    if (!world->two_level) {
+        EPX_TRY(epx_rounds_need_rows(&run->rounds, "expandIdx", &tensors->expand_idx, run->token_count * world->topk));
+    }
+    return epx_rounds_need_rows(&run->rounds, "x", &tensors->x, run->token_count);
+}
+
 enum epx_status epx_combine_gather(struct epx_combine_run *run)
 {
+    EPX_TRY(need_tensors(run));
     EPX_TRY(gather_ids(run));
     gather_slots(run);
     epx_view_gather(&run->tensors->expert_scales, run->token_count, run->plan->weights);

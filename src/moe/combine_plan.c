@@ -160,9 +160,7 @@ enum epx_status epx_combine_plan_create(const struct epx_combine_request *reques
     plan->transport_int8 = request->shape.comm_quantization == EPX_COMM_QUANTIZATION_INT8;
     plan->row_bytes = (uint64_t)world.hidden_elems * sizeof(uint16_t);
     init_binding(plan);
-    int64_t stream_kib = 0;
-    enum epx_status status = epx_option_integer(EPX_OPTION_STREAM_KIB, &stream_kib);
-    plan->stream_bytes = (uint64_t)stream_kib * 1024;
+    enum epx_status status = epx_plan_stream_bytes(&plan->stream_bytes);
     if (status == EPX_OK) {
         status = alloc_all(plan);
     }

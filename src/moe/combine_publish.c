@@ -26,6 +26,7 @@ enum epx_status epx_combine_publish_rows(struct epx_combine_run *run, int64_t fi
     if (row_count == 0) {
         return EPX_OK;
     }
+    EPX_TRY(epx_rounds_need_rows(&run->rounds, "expandX", &part, row_count));
     if (epx_view_rows_direct(&part) && epx_view_extent_bytes(&part, &bytes) &&
         epx_arena_offset_of(part.data, bytes, &rows->offset)) {
         rows->pitch_bytes = (uint64_t)part.stride[0] * sizeof(uint16_t);

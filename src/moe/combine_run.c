@@ -8,7 +8,6 @@ static enum epx_status arrive(struct epx_combine_run *run)
     struct epx_publication publication = {0};
     struct epx_agreement agreement;
     EPX_TRY(epx_combine_gather(run));
-    EPX_TRY(epx_rounds_need_rows(&run->rounds, "x", &run->tensors->x, run->token_count));
     if (plan->world.tp) {
         EPX_TRY(epx_combine_sum_tp(run));
     }

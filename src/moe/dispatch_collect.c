@@ -177,6 +177,31 @@ static const char *smallest_output(const struct epx_dispatch_run *run, int64_t c
     return capacity == INT32_MAX ? "epRecvCounts" : "expandScales";
 }
 
+enum epx_status epx_dispatch_need_outputs(struct epx_dispatch_run *run, int64_t row_count)
+{
+    const struct epx_dispatch_tensors *tensors = run->tensors;
+    const struct epx_moe_world *world = &run->plan->world;
+    struct epx_rounds *rounds = &run->rounds;
+    if (epx_view_present(&tensors->row_views)) {
+        EPX_TRY(epx_rounds_need_rows(rounds, "rows", &tensors->row_views, row_count));
+    } else {
+        EPX_TRY(epx_rounds_need_rows(rounds, "expandX", &tensors->expand_x, row_count));
+    }
+    if (run->plan->quantized) {
+        EPX_TRY(epx_rounds_need_rows(rounds, "dynamicScales", &tensors->dynamic_scales, row_count));
+    }
+    if (world->two_level && epx_view_given(&tensors->expand_scales)) {
+        EPX_TRY(epx_rounds_need_rows(rounds, "expandScales", &tensors->expand_scales, row_count));
+    }
+    if (!world->two_level) {
+        EPX_TRY(epx_rounds_need_rows(rounds, "expandIdx", &tensors->expand_idx, run->token_count * world->topk));
+    }
+    /* With two levels a tail of all that there is room for follows the counts. */
+    int64_t counts = world->rank_count * world->local_experts * (world->tp ? 2 : 1);
+    return epx_rounds_need_rows(rounds, "epRecvCounts", &tensors->ep_recv_counts,
+                                world->two_level ? epx_view_row_count(&tensors->ep_recv_counts) : counts);
+}
+
 enum epx_status epx_dispatch_count(struct epx_dispatch_run *run)
 {
     if (run->plan->world.holds_shared) {
@@ -190,5 +215,5 @@ enum epx_status epx_dispatch_count(struct epx_dispatch_run *run)
                                (long long)run->plan->world.rank, (long long)run->row_count,
                                smallest_output(run, capacity), (long long)capacity);
     }
-    return EPX_OK;
+    return epx_dispatch_need_outputs(run, run->row_count);
 }

@@ -201,7 +201,6 @@ static enum epx_status move_lane(void *context, uint32_t lane, uint32_t lane_cou
 enum epx_status epx_dispatch_move_rows(struct epx_dispatch_run *run)
 {
     struct epx_dispatch_plan *plan = run->plan;
-    EPX_TRY(epx_rounds_need_rows(&run->rounds, "expandX", &run->tensors->expand_x, run->row_count));
     struct row_mover mover = {
         .run = run,
         .copy = run->streaming ? run->kernels->copy_row_streaming : run->kernels->copy_row,

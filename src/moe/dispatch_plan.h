@@ -97,6 +97,8 @@ EPX_NODISCARD enum epx_status epx_dispatch_collect(struct epx_dispatch_run *run)
 
 /* Counts arriving rows and compares them with the tensors. dispatch_collect.c */
 EPX_NODISCARD enum epx_status epx_dispatch_count(struct epx_dispatch_run *run);
+/* Memory for all that is written for `row_count` rows. */
+EPX_NODISCARD enum epx_status epx_dispatch_need_outputs(struct epx_dispatch_run *run, int64_t row_count);
 
 /* Moves rows and scales. dispatch_local.c */
 EPX_NODISCARD enum epx_status epx_dispatch_move_rows(struct epx_dispatch_run *run);

@@ -236,10 +236,25 @@ static enum epx_status publish_plain(struct epx_dispatch_run *run, struct epx_ex
     return EPX_OK;
 }
 
+/* To read memory brings its pages in, too. */
+static enum epx_status need_inputs(struct epx_dispatch_run *run)
+{
+    const struct epx_dispatch_tensors *tensors = run->tensors;
+    EPX_TRY(epx_rounds_need_rows(&run->rounds, "x", &tensors->x, run->token_count));
+    EPX_TRY(epx_rounds_need_rows(&run->rounds, "expertIds", &tensors->expert_ids, run->token_count));
+    if (run->plan->smooth) {
+        EPX_TRY(epx_rounds_need_rows(&run->rounds, "scales", &tensors->smooth_scales,
+                                     epx_view_row_count(&tensors->smooth_scales)));
+    }
+    return run->weights ? epx_rounds_need_rows(&run->rounds, "expertScales", &tensors->expert_scales, run->token_count)
+                        : EPX_OK;
+}
+
 enum epx_status epx_dispatch_publish(struct epx_dispatch_run *run, struct epx_publication *publication)
 {
     struct epx_dispatch_plan *plan = run->plan;
     struct epx_exchange_header header;
+    EPX_TRY(need_inputs(run));
     EPX_TRY(route(run));
     if (epx_fault("dispatch.route", (int)plan->world.rank)) {
         return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: fault dispatch.route",

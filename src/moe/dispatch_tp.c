@@ -142,7 +142,7 @@ enum epx_status epx_dispatch_exchange_tp(struct epx_dispatch_run *run)
             &run->rounds, EPX_ERR_CAPACITY, "rank %lld receives %lld rows and %lld of its TP peer, expandX holds %lld",
             (long long)plan->world.rank, (long long)run->row_count, (long long)run->peer_count, (long long)capacity);
     }
-    EPX_TRY(epx_rounds_need_rows(&run->rounds, "expandX", &run->tensors->expand_x, run->row_count + run->peer_count));
+    EPX_TRY(epx_dispatch_need_outputs(run, run->row_count + run->peer_count));
     for (int64_t row = 0; row < run->peer_count; row++) {
         copy_row(run, &peer, row);
     }

@@ -1,5 +1,7 @@
 #include "moe/plan_memory.h"
 
+#include "base/config.h"
+#include "base/topology.h"
 #include "memory/arena.h"
 #include "moe/layout.h"
 
@@ -20,5 +22,13 @@ enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out)
         EPX_TRY(epx_arena_reserve(bytes, EPX_LAYOUT_ALIGN, &memory));
     }
     *out = memory;
+    return EPX_OK;
+}
+
+enum epx_status epx_plan_stream_bytes(uint64_t *bytes)
+{
+    int64_t kib;
+    EPX_TRY(epx_option_integer(EPX_OPTION_STREAM_KIB, &kib));
+    *bytes = kib < 0 ? epx_topology_cache_bytes() / 2 : (uint64_t)kib * 1024;
     return EPX_OK;
 }

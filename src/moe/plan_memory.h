@@ -1,5 +1,6 @@
 /*
- * Memory of a plan that peers read. Nothing for 0 bytes. EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM. Thread: any.
+ * Memory of a plan that peers read, and how the plan treats the caches. Nothing for 0 bytes. EPX_ERR_NO_MEMORY,
+ * EPX_ERR_SYSTEM. Thread: any.
  */
 #ifndef EPX_MOE_PLAN_MEMORY_H
 #define EPX_MOE_PLAN_MEMORY_H
@@ -13,5 +14,8 @@ EPX_NODISCARD enum epx_status epx_plan_memory_alloc(uint64_t bytes, uint8_t **ou
 
 /* Same; a run asks for what it is about to write with epx_rounds_need. */
 EPX_NODISCARD enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out);
+
+/* EPX_STREAM_KIB in bytes: operations that move more write past the caches. EPX_ERR_CONFIG. */
+EPX_NODISCARD enum epx_status epx_plan_stream_bytes(uint64_t *bytes);
 
 #endif

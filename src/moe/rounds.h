@@ -58,8 +58,8 @@ void epx_rounds_skip(struct epx_rounds *rounds, int64_t parts);
 EPX_NODISCARD enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status status, const char *format,
                                               ...) EPX_PRINTF(3, 4);
 
-/* epx_arena_need for memory, or the first rows of a tensor, that the operation is about to write; a lack of it fails
- * the round. `what` is the name for the message. */
+/* epx_arena_need for memory, or the first rows of a tensor, that the operation is about to write or read; a lack of it
+ * fails the round. `what` is the name for the message. */
 EPX_NODISCARD enum epx_status epx_rounds_need(struct epx_rounds *rounds, const char *what, const void *memory,
                                               uint64_t bytes);
 EPX_NODISCARD enum epx_status epx_rounds_need_rows(struct epx_rounds *rounds, const char *what,

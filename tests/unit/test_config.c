@@ -90,7 +90,7 @@ static void integer__defaults(void **state)
         {EPX_OPTION_WAIT, 0},
         {EPX_OPTION_THREADS, 0},
         {EPX_OPTION_THREAD_KIB, 512},
-        {EPX_OPTION_STREAM_KIB, 8192},
+        {EPX_OPTION_STREAM_KIB, -1},
         {EPX_OPTION_PART_KIB, 2048},
         {EPX_OPTION_HCCL_BUFFSIZE, 200},
         {EPX_OPTION_HCCL_CONNECT_TIMEOUT, 120},
