@@ -103,7 +103,7 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                                .minimum = -1,
                                .maximum = SIZE_MAX_KIB,
                                .help = "KiB of received rows of all ranks beyond which rows are written past the "
-                                       "caches; -1: half of the last-level cache"},
+                                       "caches; -1: half of the last-level cache, a quarter where ranks share cores"},
     [EPX_OPTION_PART_KIB] = {.name = "EPX_PART_KIB",
                              .kind = EPX_OPTION_INTEGER,
                              .default_text = "2048",

@@ -22,7 +22,7 @@ enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
 #define ALONE_NS 20000u
 /* About what it takes 16 ranks on two cores to come by one after the other (a yield takes 1.5 us). */
 #define YIELD_COUNT 64u
-/* A few pauses cost nothing and catch the ranks that are just arriving. */
+/* Between two looks at the clock. */
 #define PAUSE_COUNT 64u
 /* Longest that a rank lets others catch up before a part, of which a core copies a rank's share in some 50 us. */
 #define PACE_NS 1000000u
@@ -132,11 +132,11 @@ static void wait_examine(struct wait *wait, uint64_t now_ns)
 static void wait_spin(struct wait *wait)
 {
     uint64_t end_ns = wait->comm->policy.spin_ns == EPX_NEVER ? EPX_NEVER : wait->since_ns + wait->comm->policy.spin_ns;
-    uint64_t now_ns;
+    uint64_t now_ns = wait->since_ns;
     if (end_ns > wait->until_ns) {
         end_ns = wait->until_ns;
     }
-    do {
+    while (now_ns < end_ns) {
         for (uint32_t i = 0; i < PAUSE_COUNT; i++) {
             if (word_load(wait->comm) != wait->pending) {
                 return;
@@ -150,7 +150,7 @@ static void wait_spin(struct wait *wait)
         if (now_ns >= wait->since_ns + ALONE_NS) {
             (void)sched_yield();
         }
-    } while (now_ns < end_ns);
+    }
 }
 
 static void wait_yield(struct wait *wait)

@@ -303,6 +303,11 @@ void *epx_arena_at(const struct epx_arena *arena, uint64_t offset, uint64_t byte
     if (arena->header == NULL) {
         return NULL;
     }
+    /* What was found committed once stays so: no look into the peer's memory, which this core's cache may not have. */
+    uint64_t present_bytes = atomic_load_explicit(&arena->present_bytes, memory_order_relaxed);
+    if (offset <= present_bytes && bytes <= present_bytes - offset) {
+        return (uint8_t *)(uintptr_t)arena->header + offset;
+    }
     uint64_t committed_bytes = atomic_load_explicit(&arena->header->committed_bytes, memory_order_acquire);
     if (committed_bytes > arena->reserve_bytes) {
         committed_bytes = arena->reserve_bytes;

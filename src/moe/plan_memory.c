@@ -25,10 +25,16 @@ enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out)
     return EPX_OK;
 }
 
-enum epx_status epx_plan_stream_bytes(uint64_t *bytes)
+enum epx_status epx_plan_stream_bytes(const struct epx_comm *comm, uint64_t *bytes)
 {
     int64_t kib;
     EPX_TRY(epx_option_integer(EPX_OPTION_STREAM_KIB, &kib));
-    *bytes = kib < 0 ? epx_topology_cache_bytes() / 2 : (uint64_t)kib * 1024;
+    if (kib >= 0) {
+        *bytes = (uint64_t)kib * 1024;
+        return EPX_OK;
+    }
+    /* Ranks that take turns on a core push each other's rows out of the cache. */
+    bool a_core_each = epx_topology_cpu_count() >= epx_comm_rank_count(comm);
+    *bytes = epx_topology_cache_bytes() / (a_core_each ? 2 : 4);
     return EPX_OK;
 }
