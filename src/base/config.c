@@ -102,8 +102,10 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                                .default_text = "-1",
                                .minimum = -1,
                                .maximum = SIZE_MAX_KIB,
-                               .help = "KiB of received rows of all ranks beyond which rows are written past the "
-                                       "caches; -1: half of the last-level cache, a quarter where ranks share cores"},
+                               .help =
+                                   "KiB of received rows of all ranks beyond which rows are written past the "
+                                   "caches; -1: a quarter of the last-level cache, for a dispatch of ranks with a core "
+                                   "each half of it"},
     [EPX_OPTION_PART_KIB] = {.name = "EPX_PART_KIB",
                              .kind = EPX_OPTION_INTEGER,
                              .default_text = "2048",

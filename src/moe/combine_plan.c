@@ -160,7 +160,7 @@ enum epx_status epx_combine_plan_create(const struct epx_combine_request *reques
     plan->transport_int8 = request->shape.comm_quantization == EPX_COMM_QUANTIZATION_INT8;
     plan->row_bytes = (uint64_t)world.hidden_elems * sizeof(uint16_t);
     init_binding(plan);
-    enum epx_status status = epx_plan_stream_bytes(request->comm, &plan->stream_bytes);
+    enum epx_status status = epx_plan_stream_bytes(request->comm, EPX_OPERATION_COMBINE, &plan->stream_bytes);
     if (status == EPX_OK) {
         status = alloc_all(plan);
     }

@@ -13,7 +13,7 @@
 static enum epx_status read_options(struct epx_dispatch_plan *plan)
 {
     int64_t part_kib;
-    EPX_TRY(epx_plan_stream_bytes(plan->request.comm, &plan->stream_bytes));
+    EPX_TRY(epx_plan_stream_bytes(plan->request.comm, EPX_OPERATION_DISPATCH, &plan->stream_bytes));
     EPX_TRY(epx_option_integer(EPX_OPTION_PART_KIB, &part_kib));
     plan->part_bytes = (uint64_t)part_kib * 1024;
     return EPX_OK;

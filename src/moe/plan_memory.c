@@ -25,7 +25,7 @@ enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out)
     return EPX_OK;
 }
 
-enum epx_status epx_plan_stream_bytes(const struct epx_comm *comm, uint64_t *bytes)
+enum epx_status epx_plan_stream_bytes(const struct epx_comm *comm, enum epx_operation operation, uint64_t *bytes)
 {
     int64_t kib;
     EPX_TRY(epx_option_integer(EPX_OPTION_STREAM_KIB, &kib));
@@ -33,8 +33,9 @@ enum epx_status epx_plan_stream_bytes(const struct epx_comm *comm, uint64_t *byt
         *bytes = (uint64_t)kib * 1024;
         return EPX_OK;
     }
-    /* Ranks that take turns on a core push each other's rows out of the cache. */
-    bool a_core_each = epx_topology_cpu_count() >= epx_comm_rank_count(comm);
-    *bytes = epx_topology_cache_bytes() / (a_core_each ? 2 : 4);
+    /* Ranks that take turns on a core push each other's rows out of the cache. Combine writes little beside what it
+     * reads, and does better to leave the cache to that. */
+    bool keeps = operation == EPX_OPERATION_DISPATCH && epx_topology_cpu_count() >= epx_comm_rank_count(comm);
+    *bytes = epx_topology_cache_bytes() / (keeps ? 2 : 4);
     return EPX_OK;
 }

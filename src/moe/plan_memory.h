@@ -5,7 +5,7 @@
 #ifndef EPX_MOE_PLAN_MEMORY_H
 #define EPX_MOE_PLAN_MEMORY_H
 
-#include "comm/comm.h"
+#include "comm/completion.h"
 
 #include <stdint.h>
 
@@ -16,6 +16,7 @@ EPX_NODISCARD enum epx_status epx_plan_memory_alloc(uint64_t bytes, uint8_t **ou
 EPX_NODISCARD enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out);
 
 /* EPX_STREAM_KIB in bytes: operations that move more write past the caches. EPX_ERR_CONFIG. */
-EPX_NODISCARD enum epx_status epx_plan_stream_bytes(const struct epx_comm *comm, uint64_t *bytes);
+EPX_NODISCARD enum epx_status epx_plan_stream_bytes(const struct epx_comm *comm, enum epx_operation operation,
+                                                    uint64_t *bytes);
 
 #endif
