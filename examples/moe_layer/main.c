@@ -82,13 +82,29 @@ static void check_progress(double part)
     print_progress("checking, percent", (int64_t)(part * 100.0), 100);
 }
 
-static void show_progress(const struct demo_options *options, const struct board *board)
+static int64_t joined_count(const struct demo_options *options, const struct board *board)
 {
     int64_t joined = 0;
+    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+        joined += atomic_load(&board->ranks[rank].joined);
+    }
+    return joined;
+}
+
+static void remove_table(void)
+{
+    if (table_path[0] != '\0') {
+        (void)unlink(table_path);
+        table_path[0] = '\0';
+    }
+}
+
+static void show_progress(const struct demo_options *options, const struct board *board)
+{
+    int64_t joined = joined_count(options, board);
     int64_t slowest = options->rounds;
     for (int64_t rank = 0; rank < options->rank_count; rank++) {
         int64_t done = atomic_load(&board->ranks[rank].rounds_done);
-        joined += atomic_load(&board->ranks[rank].joined);
         slowest = done < slowest ? done : slowest;
     }
     if (joined < options->rank_count) {
@@ -164,6 +180,9 @@ static int64_t wait_ranks(const struct demo_options *options, struct board *boar
         }
         int64_t collected = collect_ranks(options, board, pids, &failed);
         left -= collected;
+        if (joined_count(options, board) == options->rank_count) {
+            remove_table(); /* so that it does not stay behind when this process is killed */
+        }
         if (!options->quiet) {
             show_progress(options, board);
         }
@@ -237,7 +256,7 @@ int main(int argc, char **argv)
         interrupted = SIGTERM;
     }
     int64_t failed = wait_ranks(&options, &board, pids);
-    (void)unlink(table_path);
+    remove_table();
     /* Nothing is left that would have to be cleaned up. */
     (void)signal(SIGINT, SIG_DFL);
     (void)signal(SIGTERM, SIG_DFL);
