@@ -2,9 +2,11 @@
  * The `epx` command.
  *   epx info      version, processors and cores, options with value, source and meaning
  *   epx version
+ *   epx status    state of running or hung jobs of this host, from outside
  *   epx bench     timings against the floor and MPI, where it was built
  */
 #include "epx/epx.h"
+#include "status_command.h"
 
 #ifdef EPX_BENCH
 #include "bench_main.h"
@@ -19,6 +21,8 @@ static int print_usage(FILE *out, int exit_code)
                        "  info       version, processors and cores, and every option: value, source, allowed values, "
                        "meaning\n"
                        "  version    version alone\n"
+                       "  status     state of running or hung jobs of this host, seen from outside; `epx status "
+                       "--help`\n"
 #ifdef EPX_BENCH
                        "  bench      timings against the floor and MPI; `epx bench --help` lists its options\n"
 #endif
@@ -36,6 +40,9 @@ int main(int argc, char **argv)
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         (void)print_usage(stdout, 0);
         return finish();
+    }
+    if (argc >= 2 && strcmp(argv[1], "status") == 0) {
+        return status_command(argc - 1, argv + 1);
     }
 #ifdef EPX_BENCH
     if (argc >= 2 && strcmp(argv[1], "bench") == 0) {

@@ -80,6 +80,34 @@ void epx_options_print(FILE *out);
  * none. Thread: any. */
 void epx_host_print(FILE *out);
 
+/* ---- Jobs of this host, from outside -------------------------------------------------------------------------- */
+
+struct epx_jobs_config {
+    size_t struct_bytes; /* sizeof, set by EPX_JOBS_CONFIG_INIT */
+    int64_t pid;         /* the communicators of this process; 0: of every process of this user */
+    const char *job;     /* of these, those of this EPX_JOB; null: all */
+    int json;            /* 1: one line of JSON for programs, else text for people */
+};
+#define EPX_JOBS_CONFIG_INIT                                                                                           \
+    {                                                                                                                  \
+        sizeof(struct epx_jobs_config), 0, NULL, 0                                                                     \
+    }
+
+enum epx_jobs_found {
+    EPX_JOBS_HEALTHY = 0, /* found, and nothing is wrong with them */
+    EPX_JOBS_FAILED = 1,  /* one has failed, has waited past its deadline, has lost a rank, or is damaged */
+    EPX_JOBS_NONE = 2,
+    EPX_JOBS_DENIED = 3, /* none could be read; what was printed says by what */
+};
+
+/*
+ * Prints the state of communicators, running or hung, of any processes of this host: identity, ranks, where each is,
+ * for how long, and who is waited for. Each communicator once, whatever the number of its processes. Looks at /proc and
+ * at copies of what the ranks share; the processes are not touched, and do not notice.
+ * Errors: EPX_ERR_NULL, EPX_ERR_INVALID, EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM (no /proc). Owner: none. Thread: any.
+ */
+enum epx_status epx_jobs_print(FILE *out, const struct epx_jobs_config *config, enum epx_jobs_found *found);
+
 struct epx_communicator;
 struct epx_plan;
 struct epx_request;

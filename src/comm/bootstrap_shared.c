@@ -41,7 +41,7 @@ static int populate(int fd, uint64_t bytes)
 enum epx_status epx_boot_shared_create(uint64_t shared_bytes, int *fd)
 {
     uint64_t bytes = verdict_offset(shared_bytes) + page_bytes();
-    int file = memfd_create("epx-control", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int file = memfd_create(EPX_BOOT_SHARED_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (file < 0) {
         return no_room(errno, bytes);
     }

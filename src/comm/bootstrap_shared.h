@@ -23,6 +23,9 @@ struct epx_boot_verdict_page {
     _Atomic uint32_t verdict;
 };
 
+/* What the file is called in /proc/<pid>/maps: "/memfd:" and this. */
+#define EPX_BOOT_SHARED_NAME "epx-control"
+
 /* Largest control region, so that sizes cannot overflow. */
 #define EPX_BOOT_SHARED_BYTES_MAX ((uint64_t)1 << 40)
 

@@ -1,6 +1,8 @@
 #include "comm/comm.h"
 
 #include "base/clock.h"
+#include "base/config.h"
+#include "base/process.h"
 #include "comm/comm_object.h"
 #include "comm/failure.h"
 #include "comm/step.h"
@@ -75,6 +77,26 @@ static enum epx_status comm_allocate(const struct epx_comm_spec *spec, struct ep
     return EPX_OK;
 }
 
+/* Says what a look from outside needs to know; nothing in this process depends on it. */
+static void introduce(const struct epx_comm *comm, const struct epx_comm_spec *spec)
+{
+    struct epx_process self;
+    (void)epx_process_read(getpid(), &self);
+    comm->slot->process = (struct epx_control_process){
+        .pid = (uint32_t)getpid(),
+        .pid_namespace = epx_process_namespace("pid"),
+        .time_namespace = epx_process_namespace("time"),
+        .start_ticks = self.start_ticks,
+    };
+    atomic_store_explicit(&comm->slot->op_timeout_ms, spec->op_timeout_ms, memory_order_relaxed);
+    if (comm->rank == 0) {
+        const char *what = spec->what != NULL ? spec->what : "";
+        (void)snprintf(comm->control->name, EPX_CONTROL_TEXT_BYTES, "%s", spec->name);
+        (void)snprintf(comm->control->job, EPX_CONTROL_TEXT_BYTES, "%s", epx_option_text(EPX_OPTION_JOB));
+        (void)snprintf(comm->control->origin, EPX_CONTROL_TEXT_BYTES, "%s", what);
+    }
+}
+
 /* Meets the other ranks and takes the own slot. */
 static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_spec *spec)
 {
@@ -96,6 +118,7 @@ static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_sp
         epx_bootstrap_result_fini(&comm->shared, comm->rank_count);
         return status;
     }
+    introduce(comm, spec);
     atomic_store_explicit(&comm->slot->since_ns, epx_clock_ns(), memory_order_relaxed);
     atomic_store_explicit(&comm->slot->life, EPX_LIFE_JOINED, memory_order_release);
     return EPX_OK;
@@ -177,6 +200,9 @@ uint32_t epx_comm_server_rank_count(const struct epx_comm *comm)
 void epx_comm_set_op_timeout_ms(struct epx_comm *comm, int64_t timeout_ms)
 {
     atomic_store_explicit(&comm->op_timeout_ms, timeout_ms, memory_order_relaxed);
+    if (comm->process == getpid()) {
+        atomic_store_explicit(&comm->slot->op_timeout_ms, timeout_ms, memory_order_relaxed);
+    }
 }
 
 const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes)

@@ -1,5 +1,7 @@
 #include "comm/control_region.h"
 
+#include <string.h>
+
 #define EPX_CONTROL_PAGE_BYTES 4096u
 
 const char *epx_operation_name(uint32_t operation)
@@ -25,6 +27,17 @@ const char *epx_phase_name(uint32_t phase)
     }
 }
 
+void epx_control_text_copy(char *text, const char *shared, size_t bytes)
+{
+    memcpy(text, shared, bytes);
+    text[bytes - 1] = '\0';
+    for (char *c = text; *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) {
+            *c = '?';
+        }
+    }
+}
+
 uint64_t epx_control_bytes(uint32_t rank_count)
 {
     /* At most 4096 slots of 1 KiB: no overflow. */
@@ -34,7 +47,7 @@ uint64_t epx_control_bytes(uint32_t rank_count)
 
 enum epx_status epx_control_open(struct epx_control *control, uint32_t rank_count)
 {
-    uint64_t identity = (uint64_t)EPX_CONTROL_MAGIC << 32 | (uint64_t)EPX_CONTROL_VERSION << 16 | rank_count;
+    uint64_t identity = epx_control_identity(rank_count);
     uint64_t found = 0;
     if (atomic_compare_exchange_strong(&control->identity, &found, identity) || found == identity) {
         return EPX_OK;

@@ -21,7 +21,10 @@
 #define EPX_CONTROL_LINE_BYTES 128u
 
 #define EPX_CONTROL_MAGIC   0x45505843u
-#define EPX_CONTROL_VERSION 2u
+#define EPX_CONTROL_VERSION 3u
+
+/* Bytes of the texts that say which world it is, with their NUL: a line each; a longer text is cut. */
+#define EPX_CONTROL_TEXT_BYTES EPX_CONTROL_LINE_BYTES
 
 enum epx_life {
     EPX_LIFE_NONE = 0, /* has not come back from its bootstrap yet */
@@ -61,6 +64,19 @@ struct epx_control_failure {
 };
 _Static_assert(sizeof(struct epx_control_failure) == 5 * EPX_CONTROL_LINE_BYTES, "layout");
 
+/*
+ * Which process a rank runs in, for whoever looks at the region from outside; no rank reads another's. Writer: the
+ * rank, before it has joined; constant then. Namespaces are inode numbers of nsfs, 0 where they cannot be had.
+ */
+struct epx_control_process {
+    uint32_t pid;            /* in the namespace below */
+    uint32_t pid_namespace;  /* numbers of processes */
+    uint32_t time_namespace; /* clocks: since_ns and start_ticks are those of this one */
+    uint32_t reserved;
+    uint64_t start_ticks; /* when it began, as /proc/<pid>/stat has it: tells it from a later one of the same pid */
+};
+_Static_assert(sizeof(struct epx_control_process) == 24, "layout");
+
 /* A rank's slot. Writer: the rank. Readers: all ranks. */
 struct epx_control_slot {
     /* Line 0: how far the rank is. For checks and messages; what decides is `arrivals` and the word. */
@@ -68,7 +84,10 @@ struct epx_control_slot {
     _Atomic uint64_t activity; /* round << 16 | operation << 8 | phase; relaxed: one value, so never half of two */
     _Atomic uint64_t since_ns; /* CLOCK_MONOTONIC of the last change of activity; relaxed */
     _Atomic uint32_t life;     /* enum epx_life; release, after the last arrived_step */
-    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 28];
+    uint32_t progress_reserved;
+    struct epx_control_process process;
+    _Atomic int64_t op_timeout_ms; /* how long the rank waits in a round, < 0: for ever; relaxed, for messages alone */
+    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 64];
 
     struct epx_control_entry entries[2];
     struct epx_control_failure failure;
@@ -76,6 +95,8 @@ struct epx_control_slot {
 _Static_assert(offsetof(struct epx_control_slot, activity) == 8, "layout");
 _Static_assert(offsetof(struct epx_control_slot, since_ns) == 16, "layout");
 _Static_assert(offsetof(struct epx_control_slot, life) == 24, "layout");
+_Static_assert(offsetof(struct epx_control_slot, process) == 32, "layout");
+_Static_assert(offsetof(struct epx_control_slot, op_timeout_ms) == 56, "layout");
 _Static_assert(offsetof(struct epx_control_slot, entries) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control_slot, failure) == 3 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(sizeof(struct epx_control_slot) == 1024, "a slot is a multiple of the line");
@@ -115,13 +136,22 @@ struct epx_control {
     _Atomic uint64_t parts;
     uint8_t parts_pad[EPX_CONTROL_LINE_BYTES - 8];
 
+    /* Lines 5 to 7: which world it is, for whoever looks from outside; no rank reads them. Writer: rank 0, before it
+     * has joined; constant then. */
+    char name[EPX_CONTROL_TEXT_BYTES];   /* of the communicator */
+    char job[EPX_CONTROL_TEXT_BYTES];    /* EPX_JOB, "" without */
+    char origin[EPX_CONTROL_TEXT_BYTES]; /* where the ranks have met: "rank table /x/y.json", "token", ... */
+
     struct epx_control_slot slots[]; /* rank_count */
 };
 _Static_assert(offsetof(struct epx_control, word) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, arrivals) == 2 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, sleepers) == 3 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, parts) == 4 * EPX_CONTROL_LINE_BYTES, "layout");
-_Static_assert(offsetof(struct epx_control, slots) == 5 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, name) == 5 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, job) == 6 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, origin) == 7 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, slots) == 8 * EPX_CONTROL_LINE_BYTES, "layout");
 
 static inline uint64_t epx_word_make(uint64_t step, uint32_t failed)
 {
@@ -163,10 +193,34 @@ static inline uint32_t epx_activity_phase(uint64_t activity)
 const char *epx_operation_name(uint32_t operation);
 const char *epx_phase_name(uint32_t phase);
 
+/* Copies a text of fixed length that another process has written: it ends, and steers no terminal. */
+void epx_control_text_copy(char *text, const char *shared, size_t bytes);
+
 /* Bytes of the region of a world, a multiple of the page. */
 uint64_t epx_control_bytes(uint32_t rank_count);
 
 /* Stamps the zeroed region, or checks the stamp of the rank that was first: EPX_ERR_PROTOCOL. */
 EPX_NODISCARD enum epx_status epx_control_open(struct epx_control *control, uint32_t rank_count);
+
+/* The stamp that epx_control_open leaves, and its parts. */
+static inline uint64_t epx_control_identity(uint32_t rank_count)
+{
+    return (uint64_t)EPX_CONTROL_MAGIC << 32 | (uint64_t)EPX_CONTROL_VERSION << 16 | rank_count;
+}
+
+static inline uint32_t epx_identity_magic(uint64_t identity)
+{
+    return (uint32_t)(identity >> 32);
+}
+
+static inline uint32_t epx_identity_version(uint64_t identity)
+{
+    return (uint32_t)(identity >> 16) & 0xFFFFu;
+}
+
+static inline uint32_t epx_identity_ranks(uint64_t identity)
+{
+    return (uint32_t)identity & 0xFFFFu;
+}
 
 #endif

@@ -13,35 +13,28 @@ static bool status_is_failure(uint32_t status)
            strcmp(epx_status_phrase((enum epx_status)status), epx_status_phrase((enum epx_status) - 1)) != 0;
 }
 
-/* The text comes from another process: it must end, and must not steer a terminal. */
-static void text_copy(char *text, const char *shared)
-{
-    memcpy(text, shared, EPX_ERROR_TEXT_BYTES);
-    text[EPX_ERROR_TEXT_BYTES - 1] = '\0';
-    for (char *c = text; *c != '\0'; c++) {
-        if ((unsigned char)*c < 0x20 || *c == 0x7F) {
-            *c = '?';
-        }
-    }
-}
-
-enum epx_status epx_failure_take(const struct epx_comm *comm, uint64_t word)
+enum epx_status epx_failure_read(const struct epx_control *control, uint32_t rank_count, uint64_t word)
 {
     uint32_t rank = epx_word_failed(word) - 1;
-    epx_arena_readers_stray();
-    if (rank >= comm->rank_count) {
+    if (rank >= rank_count) {
         return epx_fail(EPX_ERR_PROTOCOL, "the control word names rank %u as failed, there are %u ranks", rank,
-                        comm->rank_count);
+                        rank_count);
     }
-    const struct epx_control_failure *record = &comm->control->slots[rank].failure;
+    const struct epx_control_failure *record = &control->slots[rank].failure;
     uint32_t status = atomic_load_explicit(&record->status, memory_order_relaxed);
     if (!status_is_failure(status)) {
         return epx_fail(EPX_ERR_PROTOCOL, "rank %u failed with the unknown status %u", rank, status);
     }
     char text[EPX_ERROR_TEXT_BYTES];
-    text_copy(text, record->text);
+    epx_control_text_copy(text, record->text, sizeof text);
     epx_error_text_set(text);
     return (enum epx_status)status;
+}
+
+enum epx_status epx_failure_take(const struct epx_comm *comm, uint64_t word)
+{
+    epx_arena_readers_stray();
+    return epx_failure_read(comm->control, comm->rank_count, word);
 }
 
 void epx_word_wake(struct epx_control *control)

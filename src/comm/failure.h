@@ -6,6 +6,10 @@
 
 #include "comm/comm_object.h"
 
+/* The cause that a failed `word` names in a region of rank_count ranks, or in a copy of one: its status, the thread's
+ * error text being set; EPX_ERR_PROTOCOL for a rank or a status that cannot be. */
+EPX_NODISCARD enum epx_status epx_failure_read(const struct epx_control *control, uint32_t rank_count, uint64_t word);
+
 /* The cause that a failed `word` names, copied out of its rank's record and checked; sets the thread's error text. */
 EPX_NODISCARD enum epx_status epx_failure_take(const struct epx_comm *comm, uint64_t word);
 

@@ -1,159 +1,44 @@
 #include "comm/health.h"
 
 #include "base/clock.h"
-#include "comm/rank_set.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
-#define RANKS_TEXT_BYTES 160
-#define NAME_TEXT_BYTES  64
-
-static const struct epx_control_slot *slot_of(const struct epx_comm *comm, uint32_t rank)
+static bool is_dead(const struct epx_health_view *view, uint32_t rank)
 {
-    return &comm->control->slots[rank];
-}
-
-static uint64_t activity_of(const struct epx_comm *comm, uint32_t rank)
-{
-    return atomic_load_explicit(&slot_of(comm, rank)->activity, memory_order_relaxed);
-}
-
-/* Acquire: a rank that is seen as left is seen with its last arrival. */
-static uint32_t life_of(const struct epx_comm *comm, uint32_t rank)
-{
-    return atomic_load_explicit(&slot_of(comm, rank)->life, memory_order_acquire);
-}
-
-static bool has_arrived(const struct epx_comm *comm, uint32_t rank, uint64_t step)
-{
-    return atomic_load_explicit(&slot_of(comm, rank)->arrived_step, memory_order_acquire) >= step;
-}
-
-static bool is_dead(const struct epx_comm *comm, uint32_t rank)
-{
+    const struct epx_comm *comm = view->owner;
     return rank != comm->rank && epx_arena_owner_dead(comm->shared.arenas[rank]);
 }
 
-/* "rank 5 (pid 4711)", or "ranks 5-7" */
-static void ranks_name(const struct epx_comm *comm, const struct epx_rank_set *set, char *text, size_t text_bytes)
+static uint32_t process_of(const struct epx_health_view *view, uint32_t rank)
 {
-    if (epx_rank_set_count(set) != 1) {
-        epx_rank_set_print(set, text, text_bytes);
-        return;
-    }
-    uint32_t rank = epx_rank_set_first(set);
-    (void)snprintf(text, text_bytes, "rank %u (pid %u)", rank, epx_arena_owner_pid(comm->shared.arenas[rank]));
+    const struct epx_comm *comm = view->owner;
+    return epx_arena_owner_pid(comm->shared.arenas[rank]);
 }
 
-/* "dispatch round 812" */
-static void round_name(uint64_t activity, char *text, size_t text_bytes)
+static struct epx_health_view view_of(const struct epx_comm *comm)
 {
-    (void)snprintf(text, text_bytes, "%s round %" PRIu64, epx_operation_name(epx_activity_operation(activity)),
-                   epx_activity_round(activity));
-}
-
-/* "in dispatch round 812 (phase ROWS)", "after dispatch round 811", "before its first round" */
-static void place_name(uint64_t activity, char *text, size_t text_bytes)
-{
-    char round[NAME_TEXT_BYTES];
-    round_name(activity, round, sizeof round);
-    if (epx_activity_round(activity) == 0) {
-        (void)snprintf(text, text_bytes, "before its first round");
-    } else if (epx_activity_phase(activity) == EPX_PHASE_IDLE) {
-        (void)snprintf(text, text_bytes, "after %s", round);
-    } else {
-        (void)snprintf(text, text_bytes, "in %s (phase %s)", round, epx_phase_name(epx_activity_phase(activity)));
-    }
-}
-
-/* "rank 5 (pid 4711) died in dispatch round 812 (phase ROWS)[; combine round 813 needs it][; also ranks 6-7]" */
-static void loss_print(const struct epx_comm *comm, const struct epx_rank_set *lost, const char *verb, uint64_t own,
-                       char *text, size_t text_bytes)
-{
-    uint32_t rank = epx_rank_set_first(lost);
-    uint64_t activity = activity_of(comm, rank);
-    char place[2 * NAME_TEXT_BYTES];
-    char needed[2 * NAME_TEXT_BYTES] = "";
-    char others[RANKS_TEXT_BYTES + NAME_TEXT_BYTES] = "";
-    place_name(activity, place, sizeof place);
-    if (epx_activity_phase(activity) == EPX_PHASE_IDLE) {
-        char round[NAME_TEXT_BYTES];
-        round_name(own, round, sizeof round);
-        (void)snprintf(needed, sizeof needed, "; %s needs it", round);
-    }
-    struct epx_rank_set rest = {0};
-    for (uint32_t other = rank + 1; other < comm->rank_count; other++) {
-        if (epx_rank_set_has(lost, other)) {
-            epx_rank_set_add(&rest, other);
-        }
-    }
-    if (epx_rank_set_count(&rest) > 0) {
-        char ranks[RANKS_TEXT_BYTES];
-        epx_rank_set_print(&rest, ranks, sizeof ranks);
-        (void)snprintf(others, sizeof others, "; also %s", ranks);
-    }
-    (void)snprintf(text, text_bytes, "rank %u (pid %u) %s %s%s%s", rank, epx_arena_owner_pid(comm->shared.arenas[rank]),
-                   verb, place, needed, others);
+    return (struct epx_health_view){
+        .control = comm->control,
+        .rank_count = comm->rank_count,
+        .rank = comm->rank,
+        .owner = comm,
+        .is_dead = is_dead,
+        .process_of = process_of,
+    };
 }
 
 enum epx_status epx_health_examine(const struct epx_comm *comm, uint64_t step, uint64_t needed, char *text,
                                    size_t text_bytes)
 {
-    struct epx_rank_set left = {0};
-    struct epx_rank_set dead = {0};
-    for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
-        /* A rank that left has ended its rounds properly; what its process does later is nobody's concern. Death is
-         * looked at first: whose process is seen dead is seen with all it has said. */
-        bool ended = is_dead(comm, rank);
-        if (life_of(comm, rank) == EPX_LIFE_LEFT) {
-            if (!has_arrived(comm, rank, step)) {
-                epx_rank_set_add(&left, rank);
-            }
-        } else if (ended) {
-            epx_rank_set_add(&dead, rank);
-        }
-    }
-    if (epx_rank_set_count(&dead) > 0) {
-        loss_print(comm, &dead, "died", needed, text, text_bytes);
-        return EPX_ERR_PEER_DEAD;
-    }
-    if (epx_rank_set_count(&left) > 0) {
-        loss_print(comm, &left, "left the communicator", needed, text, text_bytes);
-        return EPX_ERR_PEER_LEFT;
-    }
-    return EPX_OK;
+    struct epx_health_view view = view_of(comm);
+    return epx_health_view_examine(&view, step, needed, text, text_bytes);
 }
 
 void epx_health_blame(const struct epx_comm *comm, uint64_t step, uint64_t since_ns, char *text, size_t text_bytes)
 {
-    struct epx_rank_set late = {0};
-    struct epx_rank_set waiting = {0};
-    for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
-        epx_rank_set_add(has_arrived(comm, rank, step) ? &waiting : &late, rank);
-    }
-    if (epx_rank_set_count(&late) == 0) {
-        (void)snprintf(text, text_bytes, "%s", "");
-        return;
-    }
-    uint64_t activity = activity_of(comm, comm->rank);
-    uint64_t now = epx_clock_ns();
-    double waited_s = now > since_ns ? (double)(now - since_ns) / 1e9 : 0.0;
-    char who[RANKS_TEXT_BYTES];
-    char others[RANKS_TEXT_BYTES];
-    char what[NAME_TEXT_BYTES];
-    char round[NAME_TEXT_BYTES];
-    ranks_name(comm, &late, who, sizeof who);
-    epx_rank_set_print(&waiting, others, sizeof others);
-    round_name(activity, round, sizeof round);
-    if (epx_activity_phase(activity) == EPX_PHASE_ENTER) {
-        (void)snprintf(what, sizeof what, "entered");
-    } else {
-        (void)snprintf(what, sizeof what, "reached phase %s of", epx_phase_name(epx_activity_phase(activity)));
-    }
-    (void)snprintf(text, text_bytes, "%s %s not %s %s; %s %s waited %.1f s", who,
-                   epx_rank_set_count(&late) == 1 ? "has" : "have", what, round, others,
-                   epx_rank_set_count(&waiting) == 1 ? "has" : "have", waited_s);
+    struct epx_health_view view = view_of(comm);
+    epx_health_view_blame(&view, step, since_ns, epx_clock_ns(), text, text_bytes);
 }
 
 void epx_comm_blame(const struct epx_comm *comm, char *text, size_t text_bytes)
@@ -177,18 +62,6 @@ void epx_comm_blame(const struct epx_comm *comm, char *text, size_t text_bytes)
     }
 }
 
-static const char *life_name(const struct epx_comm *comm, uint32_t rank)
-{
-    uint32_t life = life_of(comm, rank);
-    if (life == EPX_LIFE_LEFT) {
-        return "left";
-    }
-    if (is_dead(comm, rank)) {
-        return "dead";
-    }
-    return life == EPX_LIFE_JOINED ? "alive" : "joining";
-}
-
 void epx_comm_print_status(const struct epx_comm *comm, void *out_file)
 {
     FILE *out = out_file;
@@ -196,14 +69,13 @@ void epx_comm_print_status(const struct epx_comm *comm, void *out_file)
         (void)fprintf(out, "%s\n", epx_error_text());
         return;
     }
-    uint64_t now = epx_clock_ns();
+    struct epx_health_view view = view_of(comm);
+    uint64_t now_ns = epx_clock_ns();
     for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
-        uint64_t activity = activity_of(comm, rank);
-        uint64_t since_ns = atomic_load_explicit(&slot_of(comm, rank)->since_ns, memory_order_relaxed);
-        double for_s = since_ns != 0 && now > since_ns ? (double)(now - since_ns) / 1e9 : 0.0;
-        char place[2 * NAME_TEXT_BYTES];
-        place_name(activity, place, sizeof place);
-        (void)fprintf(out, "rank %u (pid %u): %s, %s, %.3f s\n", rank, epx_arena_owner_pid(comm->shared.arenas[rank]),
-                      life_name(comm, rank), place, for_s);
+        char place[EPX_HEALTH_PLACE_BYTES];
+        epx_health_place(epx_health_view_activity(&view, rank), place, sizeof place);
+        (void)fprintf(out, "rank %u (pid %u): %s, %s, %.3f s\n", rank, process_of(&view, rank),
+                      epx_health_view_life(&view, rank), place,
+                      (double)epx_health_view_for_ns(&view, rank, now_ns) / 1e9);
     }
 }

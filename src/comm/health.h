@@ -6,6 +6,7 @@
 #define EPX_COMM_HEALTH_H
 
 #include "comm/comm_object.h"
+#include "comm/health_view.h"
 
 #include <stdbool.h>
 #include <stddef.h>

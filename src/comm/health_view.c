@@ -1,0 +1,169 @@
+#include "comm/health_view.h"
+
+#include "comm/rank_set.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define RANKS_TEXT_BYTES 160
+#define NAME_TEXT_BYTES  64
+
+static const struct epx_control_slot *slot_of(const struct epx_health_view *view, uint32_t rank)
+{
+    return &view->control->slots[rank];
+}
+
+uint64_t epx_health_view_activity(const struct epx_health_view *view, uint32_t rank)
+{
+    return atomic_load_explicit(&slot_of(view, rank)->activity, memory_order_relaxed);
+}
+
+/* Acquire: a rank that is seen as left is seen with its last arrival. */
+static uint32_t life_of(const struct epx_health_view *view, uint32_t rank)
+{
+    return atomic_load_explicit(&slot_of(view, rank)->life, memory_order_acquire);
+}
+
+bool epx_health_view_arrived(const struct epx_health_view *view, uint32_t rank, uint64_t step)
+{
+    return atomic_load_explicit(&slot_of(view, rank)->arrived_step, memory_order_acquire) >= step;
+}
+
+/* "rank 5 (pid 4711)", or "ranks 5-7" */
+static void ranks_name(const struct epx_health_view *view, const struct epx_rank_set *set, char *text,
+                       size_t text_bytes)
+{
+    if (epx_rank_set_count(set) != 1) {
+        epx_rank_set_print(set, text, text_bytes);
+        return;
+    }
+    uint32_t rank = epx_rank_set_first(set);
+    (void)snprintf(text, text_bytes, "rank %u (pid %u)", rank, view->process_of(view, rank));
+}
+
+/* "dispatch round 812" */
+static void round_name(uint64_t activity, char *text, size_t text_bytes)
+{
+    (void)snprintf(text, text_bytes, "%s round %" PRIu64, epx_operation_name(epx_activity_operation(activity)),
+                   epx_activity_round(activity));
+}
+
+void epx_health_place(uint64_t activity, char *text, size_t text_bytes)
+{
+    char round[NAME_TEXT_BYTES];
+    round_name(activity, round, sizeof round);
+    if (epx_activity_round(activity) == 0) {
+        (void)snprintf(text, text_bytes, "before its first round");
+    } else if (epx_activity_phase(activity) == EPX_PHASE_IDLE) {
+        (void)snprintf(text, text_bytes, "after %s", round);
+    } else {
+        (void)snprintf(text, text_bytes, "in %s (phase %s)", round, epx_phase_name(epx_activity_phase(activity)));
+    }
+}
+
+/* "rank 5 (pid 4711) died in dispatch round 812 (phase ROWS)[; combine round 813 needs it][; also ranks 6-7]" */
+static void loss_print(const struct epx_health_view *view, const struct epx_rank_set *lost, const char *verb,
+                       uint64_t own, char *text, size_t text_bytes)
+{
+    uint32_t rank = epx_rank_set_first(lost);
+    uint64_t activity = epx_health_view_activity(view, rank);
+    char place[2 * NAME_TEXT_BYTES];
+    char needed[2 * NAME_TEXT_BYTES] = "";
+    char others[RANKS_TEXT_BYTES + NAME_TEXT_BYTES] = "";
+    epx_health_place(activity, place, sizeof place);
+    if (epx_activity_phase(activity) == EPX_PHASE_IDLE) {
+        char round[NAME_TEXT_BYTES];
+        round_name(own, round, sizeof round);
+        (void)snprintf(needed, sizeof needed, "; %s needs it", round);
+    }
+    struct epx_rank_set rest = {0};
+    for (uint32_t other = rank + 1; other < view->rank_count; other++) {
+        if (epx_rank_set_has(lost, other)) {
+            epx_rank_set_add(&rest, other);
+        }
+    }
+    if (epx_rank_set_count(&rest) > 0) {
+        char ranks[RANKS_TEXT_BYTES];
+        epx_rank_set_print(&rest, ranks, sizeof ranks);
+        (void)snprintf(others, sizeof others, "; also %s", ranks);
+    }
+    (void)snprintf(text, text_bytes, "rank %u (pid %u) %s %s%s%s", rank, view->process_of(view, rank), verb, place,
+                   needed, others);
+}
+
+enum epx_status epx_health_view_examine(const struct epx_health_view *view, uint64_t step, uint64_t needed, char *text,
+                                        size_t text_bytes)
+{
+    struct epx_rank_set left = {0};
+    struct epx_rank_set dead = {0};
+    for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+        /* A rank that left has ended its rounds properly; what its process does later is nobody's concern. Death is
+         * looked at first: whose process is seen dead is seen with all it has said. */
+        bool ended = view->is_dead(view, rank);
+        if (life_of(view, rank) == EPX_LIFE_LEFT) {
+            if (!epx_health_view_arrived(view, rank, step)) {
+                epx_rank_set_add(&left, rank);
+            }
+        } else if (ended) {
+            epx_rank_set_add(&dead, rank);
+        }
+    }
+    if (epx_rank_set_count(&dead) > 0) {
+        loss_print(view, &dead, "died", needed, text, text_bytes);
+        return EPX_ERR_PEER_DEAD;
+    }
+    if (epx_rank_set_count(&left) > 0) {
+        loss_print(view, &left, "left the communicator", needed, text, text_bytes);
+        return EPX_ERR_PEER_LEFT;
+    }
+    return EPX_OK;
+}
+
+void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, uint64_t since_ns, uint64_t now_ns,
+                           char *text, size_t text_bytes)
+{
+    struct epx_rank_set late = {0};
+    struct epx_rank_set waiting = {0};
+    for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+        epx_rank_set_add(epx_health_view_arrived(view, rank, step) ? &waiting : &late, rank);
+    }
+    if (epx_rank_set_count(&late) == 0) {
+        (void)snprintf(text, text_bytes, "%s", "");
+        return;
+    }
+    uint64_t activity = epx_health_view_activity(view, view->rank);
+    double waited_s = now_ns > since_ns ? (double)(now_ns - since_ns) / 1e9 : 0.0;
+    char who[RANKS_TEXT_BYTES];
+    char others[RANKS_TEXT_BYTES];
+    char what[NAME_TEXT_BYTES];
+    char round[NAME_TEXT_BYTES];
+    ranks_name(view, &late, who, sizeof who);
+    epx_rank_set_print(&waiting, others, sizeof others);
+    round_name(activity, round, sizeof round);
+    if (epx_activity_phase(activity) == EPX_PHASE_ENTER) {
+        (void)snprintf(what, sizeof what, "entered");
+    } else {
+        (void)snprintf(what, sizeof what, "reached phase %s of", epx_phase_name(epx_activity_phase(activity)));
+    }
+    (void)snprintf(text, text_bytes, "%s %s not %s %s; %s %s waited %.1f s", who,
+                   epx_rank_set_count(&late) == 1 ? "has" : "have", what, round, others,
+                   epx_rank_set_count(&waiting) == 1 ? "has" : "have", waited_s);
+}
+
+const char *epx_health_view_life(const struct epx_health_view *view, uint32_t rank)
+{
+    uint32_t life = life_of(view, rank);
+    if (life == EPX_LIFE_LEFT) {
+        return "left";
+    }
+    if (view->is_dead(view, rank)) {
+        return "dead";
+    }
+    return life == EPX_LIFE_JOINED ? "alive" : "joining";
+}
+
+uint64_t epx_health_view_for_ns(const struct epx_health_view *view, uint32_t rank, uint64_t now_ns)
+{
+    uint64_t since_ns = atomic_load_explicit(&slot_of(view, rank)->since_ns, memory_order_relaxed);
+    return since_ns != 0 && now_ns > since_ns ? now_ns - since_ns : 0;
+}
