@@ -1,6 +1,7 @@
 /*
- * The smallest whole program on epx/epx.h: one exchange of an MoE layer between 4 ranks, which here are threads of one
- * process. With ranks that are processes only the communicator is made in another way (epx_comm_create_from_env).
+ * The smallest whole program on epx/epx.h: one exchange of an MoE layer between 4 ranks. They are processes when a
+ * launcher starts it (`epx run -n 4 epx-hello`), else threads of one process: only the communicator is made in another
+ * way.
  *
  * There are 8 experts, two on each rank. Each rank has two tokens of 16 elements and sends each to two experts. Expert
  * e multiplies what it is given by e + 1, and the two results of a token are averaged.
@@ -165,7 +166,19 @@ static void *rank_main(void *context)
     return NULL;
 }
 
-int main(void)
+static void run_as_process(void)
+{
+    struct rank rank;
+    must(epx_comm_create_from_env(NULL, &rank.comm), "communicator");
+    if (epx_comm_size_of(rank.comm) != RANKS) {
+        fprintf(stderr, "there are %u ranks, must be %d\n", epx_comm_size_of(rank.comm), RANKS);
+        exit(1);
+    }
+    rank.index = epx_comm_rank_of(rank.comm);
+    rank_main(&rank);
+}
+
+static void run_as_threads(void)
 {
     struct epx_communicator *comms[RANKS];
     struct rank ranks[RANKS];
@@ -174,11 +187,20 @@ int main(void)
         ranks[i] = (struct rank){.index = i, .comm = comms[i]};
         if (pthread_create(&ranks[i].thread, NULL, rank_main, &ranks[i]) != 0) {
             fprintf(stderr, "no thread for rank %u\n", i);
-            return 1;
+            exit(1);
         }
     }
     for (uint32_t i = 0; i < RANKS; i++) {
         pthread_join(ranks[i].thread, NULL);
+    }
+}
+
+int main(void)
+{
+    if (getenv("EPX_RANK") != NULL) {
+        run_as_process();
+    } else {
+        run_as_threads();
     }
     return 0;
 }

@@ -3,9 +3,11 @@
  *   epx info      version, processors and cores, options with value, source and meaning
  *   epx version
  *   epx status    state of running or hung jobs of this host, from outside
+ *   epx run       starts the ranks of a job on this host
  *   epx bench     timings against the floor and MPI, where it was built
  */
 #include "epx/epx.h"
+#include "run_main.h"
 #include "status_command.h"
 
 #ifdef EPX_BENCH
@@ -23,6 +25,7 @@ static int print_usage(FILE *out, int exit_code)
                        "  version    version alone\n"
                        "  status     state of running or hung jobs of this host, seen from outside; `epx status "
                        "--help`\n"
+                       "  run        starts the ranks of a job on this host; `epx run --help` lists its options\n"
 #ifdef EPX_BENCH
                        "  bench      timings against the floor and MPI; `epx bench --help` lists its options\n"
 #endif
@@ -43,6 +46,11 @@ int main(int argc, char **argv)
     }
     if (argc >= 2 && strcmp(argv[1], "status") == 0) {
         return status_command(argc - 1, argv + 1);
+    }
+    if (argc >= 2 && strcmp(argv[1], "run") == 0) {
+        static char name[] = "epx run";
+        argv[1] = name;
+        return run_main(argc - 1, argv + 1);
     }
 #ifdef EPX_BENCH
     if (argc >= 2 && strcmp(argv[1], "bench") == 0) {
