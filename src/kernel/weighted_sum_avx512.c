@@ -1,21 +1,11 @@
 #include "base/float16.h"
-#include "kernel/fetch_distance.h"
 #include "kernel/variants.h"
 
 #include <immintrin.h>
 #include <stdbool.h>
-#include <string.h>
 
-/* A strip of columns keeps its sums in registers while the rows are added to it. */
-#define UNIT_ELEMS  32
-#define STRIP_ELEMS (4 * UNIT_ELEMS)
-#define INLINE      static inline __attribute__((always_inline))
-
-/* Elements from p to the next line, 0 when it begins one. A unit fills a line. */
-INLINE size_t elems_to_line(const uint16_t *p)
-{
-    return (size_t)(-(uintptr_t)p & 63) / sizeof *p;
-}
+#define UNIT_ELEMS 32
+#define INLINE     static inline __attribute__((always_inline))
 
 /* 32 elements. bf16: those with even, those with odd index; fp16: the first, the second half. */
 struct unit {
@@ -84,10 +74,11 @@ INLINE struct unit unit_zero(void)
 }
 
 /* Product and sum are rounded each. */
-INLINE struct unit unit_add_weighted(struct unit sum, struct unit value, __m512 weight)
+INLINE struct unit unit_add_weighted(struct unit sum, struct unit value, float weight)
 {
-    sum.a = _mm512_add_ps(sum.a, _mm512_mul_ps(value.a, weight));
-    sum.b = _mm512_add_ps(sum.b, _mm512_mul_ps(value.b, weight));
+    __m512 factor = _mm512_set1_ps(weight);
+    sum.a = _mm512_add_ps(sum.a, _mm512_mul_ps(value.a, factor));
+    sum.b = _mm512_add_ps(sum.b, _mm512_mul_ps(value.b, factor));
     return sum;
 }
 
@@ -98,142 +89,7 @@ INLINE struct unit unit_add(struct unit sum, struct unit value)
     return sum;
 }
 
-/* Columns at .. at + UNIT_ELEMS, written to dst. */
-INLINE void sum_unit(enum epx_row_format format, bool streaming, uint16_t *dst, const uint16_t *const *rows,
-                     const float *weights, size_t row_count, const uint16_t *plain_row, size_t at)
-{
-    struct unit sum = unit_zero();
-    for (size_t i = 0; i < row_count; i++) {
-        sum = unit_add_weighted(sum, unit_load(format, rows[i] + at), _mm512_set1_ps(weights[i]));
-    }
-    if (plain_row != NULL) {
-        sum = unit_add(sum, unit_load(format, plain_row + at));
-    }
-    unit_store(format, streaming, dst, sum);
-}
+#include "kernel/weighted_sum_units.h"
 
-INLINE void fetch_strip(const uint16_t *row)
-{
-    _mm_prefetch((const char *)row, _MM_HINT_T0);
-    _mm_prefetch((const char *)(row + 32), _MM_HINT_T0);
-    _mm_prefetch((const char *)(row + 64), _MM_HINT_T0);
-    _mm_prefetch((const char *)(row + 96), _MM_HINT_T0);
-}
-
-/* Four units at once: named variables, since compilers keep an array of them in memory. */
-INLINE void sum_strip(enum epx_row_format format, bool streaming, uint16_t *dst, const uint16_t *const *rows,
-                      const float *weights, size_t row_count, const uint16_t *plain_row, size_t at, size_t fetch_at)
-{
-    struct unit sum0 = unit_zero();
-    struct unit sum1 = unit_zero();
-    struct unit sum2 = unit_zero();
-    struct unit sum3 = unit_zero();
-    for (size_t i = 0; i < row_count; i++) {
-        const uint16_t *row = rows[i] + at;
-        fetch_strip(rows[i] + fetch_at);
-        __m512 weight = _mm512_set1_ps(weights[i]);
-        sum0 = unit_add_weighted(sum0, unit_load(format, row), weight);
-        sum1 = unit_add_weighted(sum1, unit_load(format, row + UNIT_ELEMS), weight);
-        sum2 = unit_add_weighted(sum2, unit_load(format, row + 2 * UNIT_ELEMS), weight);
-        sum3 = unit_add_weighted(sum3, unit_load(format, row + 3 * UNIT_ELEMS), weight);
-    }
-    if (plain_row != NULL) {
-        fetch_strip(plain_row + fetch_at);
-        sum0 = unit_add(sum0, unit_load(format, plain_row + at));
-        sum1 = unit_add(sum1, unit_load(format, plain_row + at + UNIT_ELEMS));
-        sum2 = unit_add(sum2, unit_load(format, plain_row + at + 2 * UNIT_ELEMS));
-        sum3 = unit_add(sum3, unit_load(format, plain_row + at + 3 * UNIT_ELEMS));
-    }
-    unit_store(format, streaming, dst, sum0);
-    unit_store(format, streaming, dst + UNIT_ELEMS, sum1);
-    unit_store(format, streaming, dst + 2 * UNIT_ELEMS, sum2);
-    unit_store(format, streaming, dst + 3 * UNIT_ELEMS, sum3);
-}
-
-/* The strips from column i on; returns the column after them. */
-INLINE size_t sum_strips(enum epx_row_format format, bool streaming, uint16_t *dst, const uint16_t *const *rows,
-                         const float *weights, size_t row_count, const uint16_t *plain_row, size_t elems, size_t i)
-{
-    size_t distance = epx_fetch_distance(row_count, elems);
-    for (size_t at = i + STRIP_ELEMS; at < i + distance && at + STRIP_ELEMS <= elems; at += STRIP_ELEMS) {
-        for (size_t k = 0; k < row_count; k++) {
-            fetch_strip(rows[k] + at);
-        }
-    }
-    for (; i + STRIP_ELEMS <= elems; i += STRIP_ELEMS) {
-        size_t fetch_at = i + distance + STRIP_ELEMS <= elems ? i + distance : i;
-        sum_strip(format, streaming, dst + i, rows, weights, row_count, plain_row, i, fetch_at);
-    }
-    return i;
-}
-
-/* elems >= UNIT_ELEMS. The last unit overlaps the one before. */
-INLINE void weighted_sum_row(enum epx_row_format format, uint16_t *dst, const uint16_t *const *rows,
-                             const float *weights, size_t row_count, const uint16_t *plain_row, size_t elems)
-{
-    for (size_t i = sum_strips(format, false, dst, rows, weights, row_count, plain_row, elems, 0); i < elems;
-         i += UNIT_ELEMS) {
-        size_t at = i + UNIT_ELEMS <= elems ? i : elems - UNIT_ELEMS;
-        sum_unit(format, false, dst + at, rows, weights, row_count, plain_row, at);
-    }
-}
-
-/* elems >= UNIT_ELEMS. Only whole lines are streamed, the elements before and after them are stored plainly. */
-INLINE void weighted_sum_row_streaming(enum epx_row_format format, uint16_t *dst, const uint16_t *const *rows,
-                                       const float *weights, size_t row_count, const uint16_t *plain_row, size_t elems)
-{
-    uint16_t edge[UNIT_ELEMS];
-    size_t i = elems_to_line(dst);
-    if (i != 0) {
-        sum_unit(format, false, edge, rows, weights, row_count, plain_row, 0);
-        memcpy(dst, edge, i * sizeof *dst);
-    }
-    i = sum_strips(format, true, dst, rows, weights, row_count, plain_row, elems, i);
-    for (; i + UNIT_ELEMS <= elems; i += UNIT_ELEMS) {
-        sum_unit(format, true, dst + i, rows, weights, row_count, plain_row, i);
-    }
-    if (i < elems) {
-        sum_unit(format, false, edge, rows, weights, row_count, plain_row, elems - UNIT_ELEMS);
-        memcpy(dst + i, edge + UNIT_ELEMS - (elems - i), (elems - i) * sizeof *dst);
-    }
-}
-
-void epx_weighted_sum_row_fp16__avx512(uint16_t *dst, const uint16_t *const *rows, const float *weights,
-                                       size_t row_count, const uint16_t *plain_row, size_t elems)
-{
-    if (elems < UNIT_ELEMS) {
-        epx_weighted_sum_row_fp16__avx2(dst, rows, weights, row_count, plain_row, elems);
-        return;
-    }
-    weighted_sum_row(EPX_ROW_FP16, dst, rows, weights, row_count, plain_row, elems);
-}
-
-void epx_weighted_sum_row_bf16__avx512(uint16_t *dst, const uint16_t *const *rows, const float *weights,
-                                       size_t row_count, const uint16_t *plain_row, size_t elems)
-{
-    if (elems < UNIT_ELEMS) {
-        epx_weighted_sum_row_bf16__avx2(dst, rows, weights, row_count, plain_row, elems);
-        return;
-    }
-    weighted_sum_row(EPX_ROW_BF16, dst, rows, weights, row_count, plain_row, elems);
-}
-
-void epx_weighted_sum_row_streaming_fp16__avx512(uint16_t *dst, const uint16_t *const *rows, const float *weights,
-                                                 size_t row_count, const uint16_t *plain_row, size_t elems)
-{
-    if (elems < UNIT_ELEMS) {
-        epx_weighted_sum_row_fp16__avx2(dst, rows, weights, row_count, plain_row, elems);
-        return;
-    }
-    weighted_sum_row_streaming(EPX_ROW_FP16, dst, rows, weights, row_count, plain_row, elems);
-}
-
-void epx_weighted_sum_row_streaming_bf16__avx512(uint16_t *dst, const uint16_t *const *rows, const float *weights,
-                                                 size_t row_count, const uint16_t *plain_row, size_t elems)
-{
-    if (elems < UNIT_ELEMS) {
-        epx_weighted_sum_row_bf16__avx2(dst, rows, weights, row_count, plain_row, elems);
-        return;
-    }
-    weighted_sum_row_streaming(EPX_ROW_BF16, dst, rows, weights, row_count, plain_row, elems);
-}
+WEIGHTED_SUM_FUNCTIONS(avx512, avx2, fp16, EPX_ROW_FP16)
+WEIGHTED_SUM_FUNCTIONS(avx512, avx2, bf16, EPX_ROW_BF16)
