@@ -13,8 +13,6 @@
 #include "door_world.h"
 
 #include <stdatomic.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define RANKS       2
 #define WARM_ROUNDS 6
@@ -25,7 +23,7 @@ static _Atomic bool watched;
 static _Atomic uint64_t calls;
 static _Atomic(const char *) first_call;
 
-static void note(const char *name)
+static void call_seen(const char *name)
 {
     const char *none = NULL;
     if (atomic_load(&watched)) {
@@ -34,73 +32,7 @@ static void note(const char *name)
     }
 }
 
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *memory, size_t bytes);
-void __real_free(void *memory);
-void *__real_mmap(void *address, size_t bytes, int protection, int flags, int descriptor, off_t offset);
-int __real_munmap(void *address, size_t bytes);
-int __real_madvise(void *address, size_t bytes, int advice);
-int __real_close(int descriptor);
-
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *memory, size_t bytes);
-void __wrap_free(void *memory);
-void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int descriptor, off_t offset);
-int __wrap_munmap(void *address, size_t bytes);
-int __wrap_madvise(void *address, size_t bytes, int advice);
-int __wrap_close(int descriptor);
-
-void *__wrap_malloc(size_t bytes)
-{
-    note("malloc");
-    return __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-    note("calloc");
-    return __real_calloc(count, bytes);
-}
-
-void *__wrap_realloc(void *memory, size_t bytes)
-{
-    note("realloc");
-    return __real_realloc(memory, bytes);
-}
-
-void __wrap_free(void *memory)
-{
-    if (memory) {
-        note("free");
-    }
-    __real_free(memory);
-}
-
-void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int descriptor, off_t offset)
-{
-    note("mmap");
-    return __real_mmap(address, bytes, protection, flags, descriptor, offset);
-}
-
-int __wrap_munmap(void *address, size_t bytes)
-{
-    note("munmap");
-    return __real_munmap(address, bytes);
-}
-
-int __wrap_madvise(void *address, size_t bytes, int advice)
-{
-    note("madvise");
-    return __real_madvise(address, bytes, advice);
-}
-
-int __wrap_close(int descriptor)
-{
-    note("close");
-    return __real_close(descriptor);
-}
+#include "wrapped_calls.h"
 
 struct variant {
     const char *name;

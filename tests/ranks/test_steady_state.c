@@ -13,8 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -31,86 +29,14 @@ static _Thread_local bool watched;
 static _Thread_local uint64_t calls;
 static _Thread_local const char *first_call;
 
-static void note(const char *name)
+static void call_seen(const char *name)
 {
     if (watched) {
         first_call = calls++ == 0 ? name : first_call;
     }
 }
 
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *memory, size_t bytes);
-void __real_free(void *memory);
-void *__real_mmap(void *address, size_t bytes, int protection, int flags, int descriptor, off_t offset);
-int __real_munmap(void *address, size_t bytes);
-int __real_madvise(void *address, size_t bytes, int advice);
-int __real_close(int descriptor);
-ssize_t __real_write(int descriptor, const void *bytes, size_t count);
-
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *memory, size_t bytes);
-void __wrap_free(void *memory);
-void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int descriptor, off_t offset);
-int __wrap_munmap(void *address, size_t bytes);
-int __wrap_madvise(void *address, size_t bytes, int advice);
-int __wrap_close(int descriptor);
-ssize_t __wrap_write(int descriptor, const void *bytes, size_t count);
-
-void *__wrap_malloc(size_t bytes)
-{
-    note("malloc");
-    return __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-    note("calloc");
-    return __real_calloc(count, bytes);
-}
-
-void *__wrap_realloc(void *memory, size_t bytes)
-{
-    note("realloc");
-    return __real_realloc(memory, bytes);
-}
-
-void __wrap_free(void *memory)
-{
-    note("free");
-    __real_free(memory);
-}
-
-void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int descriptor, off_t offset)
-{
-    note("mmap");
-    return __real_mmap(address, bytes, protection, flags, descriptor, offset);
-}
-
-int __wrap_munmap(void *address, size_t bytes)
-{
-    note("munmap");
-    return __real_munmap(address, bytes);
-}
-
-int __wrap_madvise(void *address, size_t bytes, int advice)
-{
-    note("madvise");
-    return __real_madvise(address, bytes, advice);
-}
-
-int __wrap_close(int descriptor)
-{
-    note("close");
-    return __real_close(descriptor);
-}
-
-ssize_t __wrap_write(int descriptor, const void *bytes, size_t count)
-{
-    note("write");
-    return __real_write(descriptor, bytes, count);
-}
+#include "wrapped_calls.h"
 
 struct tensors {
     uint16_t x[TOKENS][HIDDEN];
