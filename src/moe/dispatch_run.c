@@ -1,7 +1,12 @@
 #include "base/clock.h"
-#include "base/float_environment.h"
 #include "moe/dispatch_plan.h"
+#include "moe/stages.h"
 #include "moe/view.h"
+
+struct operation {
+    struct epx_dispatch_plan *plan;
+    struct epx_dispatch_binding *binding;
+};
 
 static enum epx_status arrive(struct epx_dispatch_run *run)
 {
@@ -14,8 +19,10 @@ static enum epx_status arrive(struct epx_dispatch_run *run)
     return epx_rounds_arrive(&run->rounds, &agreement, &publication);
 }
 
-static enum epx_status move(struct epx_dispatch_run *run)
+static enum epx_status move(void *context)
 {
+    const struct operation *operation = context;
+    struct epx_dispatch_run *run = &operation->plan->run;
     const struct epx_moe_world *world = &run->plan->world;
     EPX_TRY(epx_dispatch_collect(run));
     EPX_TRY(epx_dispatch_count(run));
@@ -34,15 +41,19 @@ static enum epx_status move(struct epx_dispatch_run *run)
     return EPX_OK;
 }
 
-static void count_rows(struct epx_dispatch_run *run)
+static void count_rows(void *context)
 {
+    const struct operation *operation = context;
+    struct epx_dispatch_run *run = &operation->plan->run;
     run->stats.rows_received = run->row_count + run->peer_count;
     run->stats.payload_bytes = run->stats.rows_received * (int64_t)run->plan->row_bytes;
 }
 
-static enum epx_status take_turn(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding,
-                                 uint64_t until_ns, bool *pending)
+static enum epx_status take_turn(void *context, uint64_t until_ns, bool *pending)
 {
+    const struct operation *operation = context;
+    struct epx_dispatch_plan *plan = operation->plan;
+    const struct epx_dispatch_binding *binding = operation->binding;
     const struct epx_rounds_place place = {
         .comm = plan->request.comm,
         .tp_comm = plan->world.tp ? plan->request.tp_comm : NULL,
@@ -71,63 +82,23 @@ static enum epx_status take_turn(struct epx_dispatch_plan *plan, struct epx_disp
         return epx_rounds_fail(&run->rounds, EPX_ERR_NULL, "rank %lld: a tensor of dispatch has no address",
                                (long long)plan->world.rank);
     }
-    binding->stage = EPX_MOE_STAGE_ENTER;
     return arrive(run);
-}
-
-static enum epx_status pass_enter(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding,
-                                  uint64_t until_ns, bool *pending)
-{
-    struct epx_dispatch_run *run = &plan->run;
-    EPX_TRY(epx_rounds_await_enter(&run->rounds, until_ns, pending));
-    if (*pending) {
-        return EPX_OK;
-    }
-    uint64_t start_ns = epx_clock_ns();
-    EPX_TRY(move(run));
-    run->stats.move_ns = epx_clock_ns() - start_ns;
-    binding->stage = EPX_MOE_STAGE_DONE;
-    return epx_rounds_arrive_done(&run->rounds);
-}
-
-static enum epx_status pass_done(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding,
-                                 uint64_t until_ns, struct epx_operation_stats *stats, bool *pending)
-{
-    struct epx_dispatch_run *run = &plan->run;
-    EPX_TRY(epx_rounds_await_done(&run->rounds, until_ns, pending));
-    if (*pending) {
-        return EPX_OK;
-    }
-    count_rows(run);
-    run->stats.enter_wait_ns = run->rounds.ep.waited_ns[EPX_PHASE_ENTER];
-    run->stats.done_wait_ns = run->rounds.ep.waited_ns[EPX_PHASE_DONE];
-    run->stats.total_ns = epx_clock_ns() - run->start_ns;
-    if (stats != NULL) {
-        *stats = run->stats;
-    }
-    binding->stage = EPX_MOE_STAGE_OVER;
-    struct epx_rounds rounds = run->rounds;
-    epx_rounds_end(&rounds); /* from here on the plan's memory may be the next run's */
-    return EPX_OK;
 }
 
 bool epx_dispatch_binding_advance(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding,
                                   uint64_t until_ns, struct epx_operation_stats *stats, enum epx_status *status)
 {
-    bool pending = false;
-    uint64_t environment = epx_float_environment_default();
-    *status = EPX_OK;
-    if (binding->stage == EPX_MOE_STAGE_TURN) {
-        *status = take_turn(plan, binding, until_ns, &pending);
-    }
-    if (*status == EPX_OK && binding->stage == EPX_MOE_STAGE_ENTER && !pending) {
-        *status = pass_enter(plan, binding, until_ns, &pending);
-    }
-    if (*status == EPX_OK && binding->stage == EPX_MOE_STAGE_DONE && !pending) {
-        *status = pass_done(plan, binding, until_ns, stats, &pending);
-    }
-    epx_float_environment_restore(environment);
-    return !pending;
+    struct operation operation = {plan, binding};
+    const struct epx_moe_stages stages = {
+        .operation = &operation,
+        .take_turn = take_turn,
+        .move = move,
+        .count_rows = count_rows,
+        .rounds = &plan->run.rounds,
+        .stats = &plan->run.stats,
+        .start_ns = &plan->run.start_ns,
+    };
+    return epx_moe_stages_advance(&stages, &binding->stage, until_ns, stats, status);
 }
 
 enum epx_status epx_dispatch_binding_run(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding,
