@@ -23,7 +23,7 @@ bool run_guard_init(struct run_guard *guard, uint32_t rank_count);
 void run_guard_enter(struct run_guard *guard, uint32_t rank, pid_t group);
 void run_guard_leave(struct run_guard *guard, uint32_t rank);
 
-/* The guard ends by itself; its parent is to wait for it. Once, or never. */
+/* The guard ends by itself; its parent is to wait for it. May be repeated. */
 void run_guard_retire(struct run_guard *guard);
 void run_guard_fini(struct run_guard *guard);
 

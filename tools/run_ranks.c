@@ -40,9 +40,6 @@ static void note_end(struct run_ranks *ranks, uint32_t index, const siginfo_t *i
     rank->status = rank->signal != 0 ? 128 + rank->signal : info->si_status;
     ranks->running--;
     run_guard_leave(&ranks->guard, index);
-    if (ranks->running == 0) {
-        run_guard_retire(&ranks->guard);
-    }
 }
 
 enum run_reaped run_ranks_reap(struct run_ranks *ranks, uint32_t *rank)
