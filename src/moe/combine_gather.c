@@ -118,6 +118,9 @@ static enum epx_status need_tensors(struct epx_combine_run *run)
     EPX_TRY(epx_rounds_need_rows(&run->rounds, "expertScales", &tensors->expert_scales, run->token_count));
     EPX_TRY(epx_rounds_need_rows(&run->rounds, "epSendCounts", &tensors->ep_send_counts,
                                  world->rank_count * world->local_experts * (world->tp ? 2 : 1)));
+    if (world->tp) {
+        EPX_TRY(epx_rounds_need_rows(&run->rounds, "tpSendCounts", &tensors->tp_send_counts, 2));
+    }
     if (!world->two_level) {
         EPX_TRY(epx_rounds_need_rows(&run->rounds, "expandIdx", &tensors->expand_idx, run->token_count * world->topk));
     }

@@ -196,6 +196,10 @@ enum epx_status epx_dispatch_need_outputs(struct epx_dispatch_run *run, int64_t 
     if (!world->two_level) {
         EPX_TRY(epx_rounds_need_rows(rounds, "expandIdx", &tensors->expand_idx, run->token_count * world->topk));
     }
+    EPX_TRY(epx_rounds_need_rows(rounds, "expertTokenNums", &tensors->expert_token_nums, world->local_experts));
+    if (world->tp) {
+        EPX_TRY(epx_rounds_need_rows(rounds, "tpRecvCounts", &tensors->tp_recv_counts, 2));
+    }
     /* With two levels a tail of all that there is room for follows the counts. */
     int64_t counts = world->rank_count * world->local_experts * (world->tp ? 2 : 1);
     return epx_rounds_need_rows(rounds, "epRecvCounts", &tensors->ep_recv_counts,
