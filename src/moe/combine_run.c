@@ -54,7 +54,6 @@ static enum epx_status take_turn(void *context, uint64_t until_ns, bool *pending
         .tp_round = binding->tp_round,
         .operation = EPX_OPERATION_COMBINE,
     };
-    uint64_t start_ns = epx_clock_ns();
     struct epx_rounds rounds;
     EPX_TRY(epx_rounds_begin(&rounds, &place, until_ns, pending));
     if (*pending) {
@@ -69,7 +68,7 @@ static enum epx_status take_turn(void *context, uint64_t until_ns, bool *pending
         .views_round = binding->views_round,
         .kernels = epx_kernels(),
         .rounds = rounds,
-        .start_ns = start_ns,
+        .start_ns = epx_clock_ns(),
     };
     if (!binding->bound) {
         return epx_rounds_fail(&run->rounds, EPX_ERR_NULL, "rank %lld: a tensor of combine has no address",

@@ -142,7 +142,7 @@ static enum epx_status move_moe(const struct row_mover *mover, const struct lane
     }
     for (int64_t part = 0; part < run->part_count; part++) {
         if (paces) {
-            epx_rounds_pace(&run->rounds);
+            epx_round_pace(&run->rounds.ep);
         }
         int64_t end = epx_min_i64((part + 1) * per_part, run->all_token_count);
         EPX_TRY(move_part(mover, lane, epx_min_i64(part * per_part, end), end));

@@ -28,7 +28,7 @@ static enum epx_status move(void *context)
     EPX_TRY(epx_dispatch_count(run));
     bool views = epx_view_present(&run->tensors->row_views);
     if (run->part_count > 1 && (views || world->holds_shared)) {
-        epx_rounds_skip(&run->rounds, run->part_count); /* reads in another order, or nothing */
+        epx_round_skip(&run->rounds.ep, (uint64_t)run->part_count); /* reads in another order, or nothing */
     }
     EPX_TRY(views ? epx_dispatch_view_rows(run) : epx_dispatch_move_rows(run));
     if (world->tp) {
@@ -61,7 +61,6 @@ static enum epx_status take_turn(void *context, uint64_t until_ns, bool *pending
         .tp_round = binding->tp_round,
         .operation = EPX_OPERATION_DISPATCH,
     };
-    uint64_t start_ns = epx_clock_ns();
     struct epx_rounds rounds;
     EPX_TRY(epx_rounds_begin(&rounds, &place, until_ns, pending));
     if (*pending) {
@@ -75,7 +74,7 @@ static enum epx_status take_turn(void *context, uint64_t until_ns, bool *pending
         .token_count = binding->token_count,
         .kernels = epx_kernels(),
         .rounds = rounds,
-        .start_ns = start_ns,
+        .start_ns = epx_clock_ns(),
         .weights = plan->world.two_level && epx_view_given(&binding->tensors.expert_scales),
     };
     if (!binding->bound) {

@@ -124,7 +124,7 @@ struct epx_operation_stats {
     uint64_t enter_wait_ns; /* waiting for the others to enter */
     uint64_t move_ns;       /* moving rows */
     uint64_t done_wait_ns;  /* waiting for the others to be done */
-    uint64_t total_ns;
+    uint64_t total_ns;      /* from its turn on */
 };
 
 struct epx_dispatch_plan;
@@ -161,16 +161,18 @@ void epx_combine_plan_reserve(struct epx_combine_plan *plan);
 EPX_NODISCARD enum epx_status epx_dispatch_run(struct epx_dispatch_plan *plan, struct epx_operation_stats *stats);
 EPX_NODISCARD enum epx_status epx_combine_run(struct epx_combine_plan *plan, struct epx_operation_stats *stats);
 
-/*
- * What one run works on, for callers that keep several runs of a plan in flight: each has a binding of its own.
- * Caller's memory. Runs of one plan take turns, in the order of their reserved rounds.
- */
+/* Which wait a run has before it. */
 enum epx_moe_stage {
     EPX_MOE_STAGE_TURN,  /* waits for its turn among the rounds of the communicator */
     EPX_MOE_STAGE_ENTER, /* waits for the others to enter */
     EPX_MOE_STAGE_DONE,  /* waits for the others to be done */
     EPX_MOE_STAGE_OVER,
 };
+
+/*
+ * What one run works on, for callers that keep several runs of a plan in flight: each has a binding of its own.
+ * Caller's memory. Runs of one plan take turns, in the order of their reserved rounds.
+ */
 struct epx_dispatch_binding {
     int64_t token_count;                 /* 0 .. the planned one; the rows of (BS, ...) tensors that count */
     struct epx_dispatch_tensors tensors; /* shapes and strides of the plan */

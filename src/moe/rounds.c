@@ -127,16 +127,6 @@ enum epx_status epx_rounds_peer(struct epx_rounds *rounds, enum epx_moe_group gr
     return status == EPX_OK ? EPX_OK : spread(rounds, group, status);
 }
 
-void epx_rounds_pace(struct epx_rounds *rounds)
-{
-    epx_round_pace(&rounds->ep);
-}
-
-void epx_rounds_skip(struct epx_rounds *rounds, int64_t parts)
-{
-    epx_round_skip(&rounds->ep, (uint64_t)parts);
-}
-
 enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status status, const char *format, ...)
 {
     char text[EPX_ERROR_TEXT_BYTES];

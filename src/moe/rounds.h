@@ -51,10 +51,6 @@ EPX_NODISCARD enum epx_status epx_rounds_enter(struct epx_rounds *rounds, enum e
 EPX_NODISCARD enum epx_status epx_rounds_peer(struct epx_rounds *rounds, enum epx_moe_group group, uint32_t rank,
                                               const void **exchange, uint64_t *bytes);
 
-/* epx_round_pace and epx_round_skip of the expert-parallel group's round. */
-void epx_rounds_pace(struct epx_rounds *rounds);
-void epx_rounds_skip(struct epx_rounds *rounds, int64_t parts);
-
 EPX_NODISCARD enum epx_status epx_rounds_fail(struct epx_rounds *rounds, enum epx_status status, const char *format,
                                               ...) EPX_PRINTF(3, 4);
 
