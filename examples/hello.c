@@ -1,7 +1,7 @@
 /*
- * The smallest whole program on epx/epx.h: one exchange of an MoE layer between 4 ranks. They are processes when a
- * launcher starts it (`epx run -n 4 epx-hello`), else threads of one process: only the communicator is made in another
- * way.
+ * The smallest whole program on epx/epx.h: one exchange of an MoE layer between 4 ranks. They are processes when
+ * `epx run -n 4 epx-hello` starts it (it looks for EPX_RANK), else threads of one process: only the communicator is
+ * made in another way.
  *
  * There are 8 experts, two on each rank. Each rank has two tokens of 16 elements and sends each to two experts. Expert
  * e multiplies what it is given by e + 1, and the two results of a token are averaged.

@@ -213,7 +213,7 @@ static int judge(const struct demo_options *options, const struct board *board)
         (void)printf("wrong dispatch on %lld ranks\n", (long long)verdict.wrong_dispatches);
     }
     if (verdict.rounds_that_differ != 0) {
-        (void)printf("%lld rounds differ from the first\n", (long long)verdict.rounds_that_differ);
+        (void)printf("%lld results differ from the first\n", (long long)verdict.rounds_that_differ);
     }
     return right ? 0 : 1;
 }

@@ -197,15 +197,15 @@ enum epx_status epx_memory_alloc(size_t bytes, void **out);
 /* The same for buffers of the most rows that could arrive: pages come as an operation uses them, so that the buffer
  * costs what has arrived at most. Where the program itself is going to write, it calls
  * epx_memory_need first; without, a lack of memory ends it as it does with memory of malloc. Limits are checked here
- * too, with what earlier reservations of the process have not taken yet. Errors: EPX_ERR_NO_MEMORY. Owner of *out: the
- * caller, until epx_memory_free. Thread: any. */
+ * too, with what earlier reservations of the process have not taken yet. Errors: EPX_ERR_NULL, EPX_ERR_NO_MEMORY,
+ * EPX_ERR_SYSTEM. Owner of *out: the caller, until epx_memory_free. Thread: any. */
 enum epx_status epx_memory_reserve(size_t bytes, void **out);
 /* Brings in the pages of [pointer, pointer + bytes) of one allocation. Errors: EPX_ERR_NULL,
- * EPX_ERR_NOT_FOUND, EPX_ERR_NO_MEMORY. Owner: unchanged. Thread: any. */
+ * EPX_ERR_NOT_FOUND, EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM. Owner: unchanged. Thread: any. */
 enum epx_status epx_memory_need(const void *pointer, size_t bytes);
 /* Frees it; not while an operation uses it. Null is allowed. Errors: EPX_ERR_NOT_FOUND for any other pointer that
- * epx_memory_alloc did not give in this process; EPX_ERR_STATE while it holds the x of row views that are out, until
- * they end, or their communicator fails or is destroyed. Thread: any. */
+ * neither epx_memory_alloc nor epx_memory_reserve gave in this process; EPX_ERR_STATE while it holds the x of row views
+ * that are out, until they end, or their communicator fails or is destroyed. Thread: any. */
 enum epx_status epx_memory_free(void *pointer);
 
 /* ---- Plans --------------------------------------------------------------------------------------------------- */
@@ -400,7 +400,7 @@ enum epx_status epx_views_release(struct epx_plan *plan);
  * dtypes: struct epx_combine_args.
  *
  * Valid on return: all of x. Read of expand_x: the rows that ep_send_counts counts.
- * Errors: as of epx_dispatch, without EPX_ERR_CAPACITY, and
+ * Errors: as of epx_dispatch, without EPX_ERR_CAPACITY and without EPX_ERR_STATE for row views that are out, and
  *   EPX_ERR_COUNTS     ep_send_counts falls or exceeds A; expand_idx names a row that the expert's block has not; the
  *                      rows for the shared expert are not those of the dispatch
  * Owner: all tensors stay the caller's. Thread: as the communicator.
@@ -437,7 +437,7 @@ struct epx_stats {       /* of a plan's last successful run of each operation, t
     size_t struct_bytes; /* sizeof, set by the caller */
     int64_t dispatch_rows_sent, dispatch_rows_received, dispatch_bytes_read, dispatch_bytes_written;
     int64_t combine_rows_read, combine_bytes_read, combine_bytes_written;
-    /* Whole operation; of it waiting for the others to enter, moving rows, waiting for the others to be done. */
+    /* Operation from its turn on; of it waiting for the others to enter, moving rows, waiting for them to be done. */
     uint64_t dispatch_ns, dispatch_enter_wait_ns, dispatch_move_ns, dispatch_done_wait_ns;
     uint64_t combine_ns, combine_enter_wait_ns, combine_move_ns, combine_done_wait_ns;
 };

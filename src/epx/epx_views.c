@@ -13,7 +13,7 @@ static void before_fork(void)
     (void)pthread_mutex_lock(&lock);
 }
 
-static void in_parent(void)
+static void unlock_list(void)
 {
     (void)pthread_mutex_unlock(&lock);
 }
@@ -27,7 +27,7 @@ static void in_child(void)
 
 static void prepare_forks(void)
 {
-    (void)pthread_atfork(before_fork, in_parent, in_child);
+    (void)pthread_atfork(before_fork, unlock_list, in_child);
 }
 
 /* A child, in which destroying and freeing are allowed, must not find the lock held by a thread that it has not got. */
@@ -35,11 +35,6 @@ static void lock_list(void)
 {
     (void)pthread_once(&once, prepare_forks);
     (void)pthread_mutex_lock(&lock);
-}
-
-static void unlock_list(void)
-{
-    (void)pthread_mutex_unlock(&lock);
 }
 
 static enum epx_status fail_out(const struct epx_plan_views *views, const char *what)

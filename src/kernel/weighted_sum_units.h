@@ -2,6 +2,7 @@
  * The weighted sum in units of vectors, for the files of the x86 instruction sets: what differs between them stands in
  * each before it includes this file:
  *   UNIT_ELEMS         elements of a unit: a line of the cache or a part of it
+ *   INLINE             of a function that is always inlined
  *   struct unit        the fp32 values of a unit
  *   unit_load, unit_store, unit_zero, unit_add
  *   unit_add_weighted  sum + value * weight, product and sum rounded each

@@ -1,7 +1,6 @@
 #include "moe/combine_plan.h"
 
 #include "base/checked_math.h"
-#include "base/config.h"
 #include "moe/combine_validate.h"
 #include "moe/plan_memory.h"
 #include "moe/view.h"

@@ -100,10 +100,11 @@ EPX_NODISCARD enum epx_status epx_combine_collect(struct epx_combine_run *run);
 /* Sums of all own tokens into x; fails the round. combine_local.c */
 EPX_NODISCARD enum epx_status epx_combine_sum_tokens(struct epx_combine_run *run);
 
-/* The sum of one token in a lane: full mesh, two-level. A failure is only a text. combine_local.c, two_level_sum.c */
+/* The two-level sum of one token in a lane. A failure does not fail the round yet. two_level_sum.c */
 EPX_NODISCARD enum epx_status epx_combine_sum_token_two_level(struct epx_combine_lane *lane, int64_t token);
 
-/* The returned row of a copy of an own token; fails when its slot lies outside the block. combine_local.c */
+/* The returned row of a copy of an own token. EPX_ERR_COUNTS when its slot lies outside the block; the round is not
+ * failed yet. combine_local.c */
 EPX_NODISCARD enum epx_status epx_combine_find_row(const struct epx_combine_run *run, int64_t copy,
                                                    const uint16_t **row);
 

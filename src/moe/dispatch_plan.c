@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static enum epx_status read_options(struct epx_dispatch_plan *plan)
 {

@@ -93,8 +93,7 @@ struct row_target {
 struct quantization {
     const struct epx_dispatch_run *run;
     struct row_target rows;
-    struct row_target shared_rows; /* with smooth scales and a shared expert */
-    bool has_shared_rows;
+    struct row_target shared_rows; /* with smooth scales and a shared expert, else null */
 };
 
 static void quantize(const struct epx_dispatch_run *run, const struct row_target *target, int64_t place,
@@ -143,7 +142,7 @@ static enum epx_status quantize_lane(void *context, uint32_t lane_index, uint32_
     int64_t copies = run->token_count * run->plan->world.topk;
     quantize_copies(work, lane, epx_team_share(copies, lane_index, lane_count),
                     epx_team_share(copies, lane_index + 1, lane_count));
-    const float *smooth = work->has_shared_rows && first < end ? smooth_row(run, lane, 0) : NULL;
+    const float *smooth = work->shared_rows.rows != NULL && first < end ? smooth_row(run, lane, 0) : NULL;
     for (int64_t token = first; smooth != NULL && token < end; token++) {
         quantize(run, &work->shared_rows, token, token_row(run, lane, token), smooth);
     }
@@ -173,11 +172,10 @@ static enum epx_status publish_quantized(struct epx_dispatch_run *run, struct ep
         .run = run,
         .rows = {(int8_t *)(plan->quantized_rows + layout->rows_at),
                  (float *)(void *)(plan->quantized_rows + layout->scales_at)},
-        .has_shared_rows = plan->smooth && layout->shared_row_count > 0,
     };
     header->rows = published(plan, layout->rows_at, layout->scales_at, row_count);
     header->shared_rows = header->rows;
-    if (work.has_shared_rows) {
+    if (plan->smooth && layout->shared_row_count > 0) {
         work.shared_rows.rows = (int8_t *)(plan->quantized_rows + layout->shared_rows_at);
         work.shared_rows.scales = (float *)(void *)(plan->quantized_rows + layout->shared_scales_at);
         header->shared_rows = published(plan, layout->shared_rows_at, layout->shared_scales_at, run->token_count);
