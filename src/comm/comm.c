@@ -162,7 +162,7 @@ enum epx_status epx_comm_close(struct epx_comm *comm)
         return EPX_OK;
     }
     (void)pthread_mutex_lock(&comm->queue_lock);
-    uint64_t unfinished = comm->reserved - comm->ended;
+    uint64_t unfinished = atomic_load_explicit(&comm->reserved, memory_order_relaxed) - comm->ended;
     (void)pthread_mutex_unlock(&comm->queue_lock);
     if (unfinished != 0) {
         return epx_fail(EPX_ERR_STATE, "communicator %s of rank %u has %llu rounds queued or running", comm->name,

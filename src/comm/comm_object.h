@@ -47,10 +47,10 @@ struct epx_comm {
      * the order of their numbers. */
     pthread_mutex_t queue_lock;
     pthread_cond_t queue_moved;
-    uint64_t reserved;
-    uint64_t begun; /* the latest round whose turn has come: it runs while begun > ended */
+    _Atomic uint64_t reserved; /* without the lock */
+    uint64_t begun;            /* the latest round whose turn has come: it runs while begun > ended */
     uint64_t ended;
-    uint64_t ended_ns; /* when `ended` moved last */
+    uint64_t idle_since_ns; /* since when a round waits for its turn while none runs; 0: not so */
 
     /* Held while the own failure record is written and offered: see failure.c. */
     pthread_mutex_t failure_lock;

@@ -32,7 +32,7 @@ static void count_ended(struct epx_comm *comm)
 {
     (void)pthread_mutex_lock(&comm->queue_lock);
     comm->ended++;
-    comm->ended_ns = epx_clock_ns();
+    comm->idle_since_ns = 0;
     (void)pthread_cond_broadcast(&comm->queue_moved);
     (void)pthread_mutex_unlock(&comm->queue_lock);
 }
@@ -64,9 +64,9 @@ static void turn_sleep(struct epx_comm *comm, uint64_t limit_ns)
 /*
  * Why the turn will not come, with the text; EPX_OK: nothing speaks against it. With queue_lock held. While the earlier
  * round runs nothing is its fault: the waits of that round have deadlines and look at the others. While none runs, this
- * wait is the one that watches.
+ * wait is the one that watches, in however many pieces it is made.
  */
-static enum epx_status turn_examine(const struct epx_round *round, uint64_t since_ns, char *text, size_t text_bytes)
+static enum epx_status turn_examine(const struct epx_round *round, char *text, size_t text_bytes)
 {
     struct epx_comm *comm = round->comm;
     if (comm->begun > comm->ended) {
@@ -75,13 +75,16 @@ static enum epx_status turn_examine(const struct epx_round *round, uint64_t sinc
     uint64_t activity = epx_activity_make(round->number, round->operation, EPX_PHASE_ENTER);
     EPX_TRY(epx_health_examine(comm, comm->step + 1, activity, text, text_bytes));
     int64_t timeout_ms = atomic_load_explicit(&comm->op_timeout_ms, memory_order_relaxed);
-    uint64_t idle_ns = since_ns > comm->ended_ns ? since_ns : comm->ended_ns;
     uint64_t now_ns = epx_clock_ns();
-    if (timeout_ms < 0 || (now_ns - idle_ns) / 1000000u < (uint64_t)timeout_ms) {
+    if (comm->idle_since_ns == 0) {
+        comm->idle_since_ns = now_ns;
+    }
+    uint64_t waited_ns = now_ns - comm->idle_since_ns;
+    if (timeout_ms < 0 || waited_ns / 1000000u < (uint64_t)timeout_ms) {
         return EPX_OK;
     }
     (void)snprintf(text, text_bytes, "%s round %" PRIu64 " of rank %u has waited %.1f s for its round %" PRIu64,
-                   epx_operation_name(round->operation), round->number, comm->rank, (double)(now_ns - since_ns) / 1e9,
+                   epx_operation_name(round->operation), round->number, comm->rank, (double)waited_ns / 1e9,
                    comm->ended + 1);
     return EPX_ERR_TIMEOUT;
 }
@@ -93,13 +96,12 @@ static enum epx_status turn_wait(const struct epx_round *round, uint64_t until_n
                                  size_t text_bytes)
 {
     struct epx_comm *comm = round->comm;
-    uint64_t since_ns = epx_clock_ns();
     while (!epx_comm_failed(comm)) {
         if (comm->ended + 1 >= round->number) {
             comm->begun = round->number;
             return EPX_OK;
         }
-        EPX_TRY(turn_examine(round, since_ns, text, text_bytes));
+        EPX_TRY(turn_examine(round, text, text_bytes));
         if (until_ns != EPX_NEVER && epx_clock_ns() >= until_ns) {
             *pending = true;
             return EPX_OK;
@@ -160,20 +162,9 @@ static enum epx_status fail_with(struct epx_round *round, enum epx_status status
     return first;
 }
 
-static uint64_t reserved_count(struct epx_comm *comm)
-{
-    (void)pthread_mutex_lock(&comm->queue_lock);
-    uint64_t reserved = comm->reserved;
-    (void)pthread_mutex_unlock(&comm->queue_lock);
-    return reserved;
-}
-
 uint64_t epx_round_reserve(struct epx_comm *comm)
 {
-    (void)pthread_mutex_lock(&comm->queue_lock);
-    uint64_t number = ++comm->reserved;
-    (void)pthread_mutex_unlock(&comm->queue_lock);
-    return number;
+    return atomic_fetch_add_explicit(&comm->reserved, 1, memory_order_relaxed) + 1;
 }
 
 enum epx_status epx_round_begin_until(struct epx_round *round, struct epx_comm *comm, uint64_t number,
@@ -181,8 +172,9 @@ enum epx_status epx_round_begin_until(struct epx_round *round, struct epx_comm *
 {
     *pending = false;
     *round = (struct epx_round){.comm = comm, .number = number, .operation = operation};
-    /* A child of fork looks at nothing else: the lock may have been held at the fork. */
-    if (number == 0 || comm->process != getpid() || number > reserved_count(comm)) {
+    /* A child of fork goes no further: the lock may have been held at the fork. */
+    uint64_t reserved = atomic_load_explicit(&comm->reserved, memory_order_relaxed);
+    if (number == 0 || comm->process != getpid() || number > reserved) {
         round->is_over = true;
         return epx_fail(EPX_ERR_STATE, "round %" PRIu64 " was not reserved on communicator %s of this process", number,
                         comm->name);

@@ -421,6 +421,37 @@ static void begin__deadline_of_the_turn(void **state)
     world_destroy(world);
 }
 
+/* The same, by a caller that comes back after a fifth of the deadline each time. */
+static void polling_rank(struct world *world, uint32_t rank)
+{
+    struct epx_comm *comm = NULL;
+    struct epx_round round;
+    enum epx_status status = EPX_OK;
+    bool pending = true;
+    uint64_t piece_ns = (uint64_t)world->op_timeout_ms * 1000000u / 5;
+    RANK_CHECK(world_open(world, rank, &comm) == EPX_OK);
+    uint64_t first = epx_round_reserve(comm);
+    uint64_t second = epx_round_reserve(comm);
+    uint64_t give_up_ns = epx_clock_ns() + 50 * piece_ns + SOON_NS;
+    while (pending && epx_clock_ns() < give_up_ns) {
+        status =
+            epx_round_begin_until(&round, comm, second, EPX_OPERATION_COMBINE, epx_clock_ns() + piece_ns, &pending);
+    }
+    RANK_CHECK(!pending && status == EPX_ERR_TIMEOUT);
+    world_note_failure(world, rank, status);
+    RANK_CHECK(epx_round_begin(&round, comm, first, EPX_OPERATION_COMBINE) == EPX_ERR_TIMEOUT);
+    RANK_CHECK(epx_comm_close(comm) == EPX_OK);
+}
+
+static void begin__deadline_of_the_turn_in_pieces(void **state)
+{
+    (void)state;
+    struct world *world = world_create(1, 300);
+    world_run(world, polling_rank);
+    expect_prefix(world->reports[0].text, "combine round 2 of rank 0 has waited ");
+    world_destroy(world);
+}
+
 /* One thread runs a round whose three steps each take two thirds of the deadline; another has the next one ready. */
 static void patient_rank(struct world *world, uint32_t rank)
 {
@@ -543,6 +574,7 @@ int main(void)
         cmocka_unit_test(fail__same_cause_everywhere),
         cmocka_unit_test(begin__queued_rounds_end_at_once),
         cmocka_unit_test(begin__deadline_of_the_turn),
+        cmocka_unit_test(begin__deadline_of_the_turn_in_pieces),
         cmocka_unit_test(begin__watches_for_deaths),
         cmocka_unit_test(begin__running_rounds_may_take_their_time),
         cmocka_unit_test(timeout__not_for_the_time_in_which_all_were_stopped),
