@@ -197,14 +197,6 @@ uint32_t epx_comm_server_rank_count(const struct epx_comm *comm)
     return comm->server_rank_count;
 }
 
-void epx_comm_set_op_timeout_ms(struct epx_comm *comm, int64_t timeout_ms)
-{
-    atomic_store_explicit(&comm->op_timeout_ms, timeout_ms, memory_order_relaxed);
-    if (comm->process == getpid()) {
-        atomic_store_explicit(&comm->slot->op_timeout_ms, timeout_ms, memory_order_relaxed);
-    }
-}
-
 const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes)
 {
     return rank < comm->rank_count ? epx_arena_at(comm->shared.arenas[rank], offset, bytes) : NULL;

@@ -41,7 +41,6 @@ const char *epx_comm_name(const struct epx_comm *comm);
 uint32_t epx_comm_rank(const struct epx_comm *comm);
 uint32_t epx_comm_rank_count(const struct epx_comm *comm);
 uint32_t epx_comm_server_rank_count(const struct epx_comm *comm);
-void epx_comm_set_op_timeout_ms(struct epx_comm *comm, int64_t timeout_ms);
 
 /* Address of [offset, offset + bytes) of a rank's arena, null when outside what the rank has committed. */
 const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes);
@@ -55,9 +54,6 @@ EPX_NODISCARD enum epx_status epx_comm_failure(const struct epx_comm *comm);
 
 /* Fails the communicator on every rank, now, from any thread. The first cause wins; returns that cause's status. */
 EPX_NODISCARD enum epx_status epx_comm_abort(struct epx_comm *comm, enum epx_status status, const char *text);
-
-/* One line a rank: alive, joined or left, round, phase, for how long. Written to `out` (a FILE) for people. */
-void epx_comm_print_status(const struct epx_comm *comm, void *out_file);
 
 /* "rank 5 (pid 4711) has not entered dispatch round 812; ranks 0-4,6-15 have waited 2.0 s" for the wait in which this
  * rank is at the moment; "" when it is in none. Thread: any. */

@@ -2,8 +2,6 @@
 
 #include "base/clock.h"
 
-#include <stdio.h>
-
 static bool is_dead(const struct epx_health_view *view, uint32_t rank)
 {
     const struct epx_comm *comm = view->owner;
@@ -59,23 +57,5 @@ void epx_comm_blame(const struct epx_comm *comm, char *text, size_t text_bytes)
     /* The wait may have ended meanwhile: then the line is about another one, or half of each. */
     if (atomic_load_explicit(&comm->wait_step, memory_order_acquire) != step) {
         text[0] = '\0';
-    }
-}
-
-void epx_comm_print_status(const struct epx_comm *comm, void *out_file)
-{
-    FILE *out = out_file;
-    if (epx_comm_check_process(comm) != EPX_OK) {
-        (void)fprintf(out, "%s\n", epx_error_text());
-        return;
-    }
-    struct epx_health_view view = view_of(comm);
-    uint64_t now_ns = epx_clock_ns();
-    for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
-        char place[EPX_HEALTH_PLACE_BYTES];
-        epx_health_place(epx_health_view_activity(&view, rank), place, sizeof place);
-        (void)fprintf(out, "rank %u (pid %u): %s, %s, %.3f s\n", rank, process_of(&view, rank),
-                      epx_health_view_life(&view, rank), place,
-                      (double)epx_health_view_for_ns(&view, rank, now_ns) / 1e9);
     }
 }

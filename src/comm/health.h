@@ -1,5 +1,5 @@
 /*
- * Who is missing, and why: deaths, departures, lateness, and the status page. Reads the others' slots, writes nothing.
+ * Who is missing, and why: deaths, departures, lateness. Reads the others' slots, writes nothing.
  * Thread: any.
  */
 #ifndef EPX_COMM_HEALTH_H
@@ -8,7 +8,6 @@
 #include "comm/comm_object.h"
 #include "comm/health_view.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

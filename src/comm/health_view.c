@@ -150,18 +150,6 @@ void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, ui
                    epx_rank_set_count(&waiting) == 1 ? "has" : "have", waited_s);
 }
 
-const char *epx_health_view_life(const struct epx_health_view *view, uint32_t rank)
-{
-    uint32_t life = life_of(view, rank);
-    if (life == EPX_LIFE_LEFT) {
-        return "left";
-    }
-    if (view->is_dead(view, rank)) {
-        return "dead";
-    }
-    return life == EPX_LIFE_JOINED ? "alive" : "joining";
-}
-
 uint64_t epx_health_view_for_ns(const struct epx_health_view *view, uint32_t rank, uint64_t now_ns)
 {
     uint64_t since_ns = atomic_load_explicit(&slot_of(view, rank)->since_ns, memory_order_relaxed);

@@ -31,9 +31,6 @@ EPX_NODISCARD enum epx_status epx_health_view_examine(const struct epx_health_vi
 void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, uint64_t since_ns, uint64_t now_ns,
                            char *text, size_t text_bytes);
 
-/* "joining", "alive", "left" or "dead". Static. */
-const char *epx_health_view_life(const struct epx_health_view *view, uint32_t rank);
-
 uint64_t epx_health_view_activity(const struct epx_health_view *view, uint32_t rank);
 bool epx_health_view_arrived(const struct epx_health_view *view, uint32_t rank, uint64_t step);
 
