@@ -13,4 +13,15 @@
 #define EPX_THREAD_SANITIZER 0
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define EPX_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define EPX_ADDRESS_SANITIZER 1
+#endif
+#endif
+#ifndef EPX_ADDRESS_SANITIZER
+#define EPX_ADDRESS_SANITIZER 0
+#endif
+
 #endif

@@ -1,16 +1,10 @@
 #include "cann/spare_list.h"
 
+#include "base/sanitizer.h"
+
 #include <string.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define EPX_ADDRESS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define EPX_ADDRESS_SANITIZER 1
-#endif
-#endif
-
-#ifdef EPX_ADDRESS_SANITIZER
+#if EPX_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(address, bytes)   ((void)(address), (void)(bytes))

@@ -4,6 +4,7 @@
 #include "base/config.h"
 #include "base/fault.h"
 #include "base/futex.h"
+#include "base/sanitizer.h"
 #include "base/topology.h"
 #include "comm/failure.h"
 #include "comm/health.h"
@@ -38,12 +39,7 @@ enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
  * ThreadSanitizer follows atomics by address, but ranks that are threads of one process map the control region at
  * different addresses. The order that an arrival and the end of a step give is told to it through a tag a world.
  */
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define EPX_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(EPX_TSAN)
+#if EPX_THREAD_SANITIZER
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 #define order_release(tag) __tsan_release(tag)
