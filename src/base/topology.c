@@ -3,18 +3,14 @@
 #include "base/cgroup.h"
 #include "base/config.h"
 #include "base/digest.h"
+#include "base/placement.h"
 #include "base/text_file.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-
-/* The kernel is configured for fewer processors than this everywhere; the search for a large enough mask ends here. */
-#define CPU_MAX (1u << 20)
 
 #define CACHE_GUESS_BYTES (UINT64_C(16) << 20)
 
@@ -22,24 +18,9 @@ _Static_assert(sizeof(struct epx_host_id) == EPX_DIGEST_BYTES, "a host id is a d
 
 uint32_t epx_topology_cpu_count(void)
 {
-    for (size_t cpus = 1024; cpus <= CPU_MAX; cpus *= 2) {
-        cpu_set_t *mask = CPU_ALLOC(cpus);
-        if (mask == NULL) {
-            break;
-        }
-        size_t mask_bytes = CPU_ALLOC_SIZE(cpus);
-        int result = sched_getaffinity(0, mask_bytes, mask);
-        int error_number = errno;
-        int count = result == 0 ? CPU_COUNT_S(mask_bytes, mask) : 0;
-        CPU_FREE(mask);
-        if (result == 0) {
-            return count > 0 ? (uint32_t)count : 1;
-        }
-        if (error_number != EINVAL) { /* EINVAL: the kernel's mask is larger */
-            break;
-        }
-    }
-    return 1;
+    struct epx_cpu_mask mask;
+    uint32_t count = epx_cpu_mask_of_thread(0, &mask) ? epx_cpu_mask_count(&mask) : 0;
+    return count > 0 ? count : 1;
 }
 
 uint64_t epx_topology_cache_bytes(void)

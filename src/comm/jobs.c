@@ -7,7 +7,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,8 +111,6 @@ static enum epx_status copies_read(struct search *search, const struct epx_regio
         status = epx_status_page_read(copy, bytes, epx_clock_ns(), processes, rank_count, &page);
         if (status == EPX_OK) {
             status = page_keep(search, &page);
-        } else {
-            epx_status_page_fini(&page);
         }
     }
     free(processes);

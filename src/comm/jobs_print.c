@@ -1,7 +1,6 @@
 #include "comm/jobs.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #define WHAT_BYTES (EPX_HEALTH_PLACE_BYTES + 192)
 /* Of a list's line; what is more ends in "...". */

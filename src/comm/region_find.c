@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ static bool line_parse(const char *line, struct epx_region *region)
     return offset == 0 && region->end > region->begin && strcmp(line + name_at, MAPS_NAME) == 0;
 }
 
-bool epx_region_same(const struct epx_region *left, const struct epx_region *right)
+static bool is_same(const struct epx_region *left, const struct epx_region *right)
 {
     return left->device == right->device && left->inode == right->inode;
 }
@@ -39,7 +40,7 @@ bool epx_region_same(const struct epx_region *left, const struct epx_region *rig
 static bool list_has(const struct epx_region_list *list, const struct epx_region *region)
 {
     for (uint32_t i = 0; i < list->count; i++) {
-        if (epx_region_same(&list->regions[i], region)) {
+        if (is_same(&list->regions[i], region)) {
             return true;
         }
     }

@@ -8,7 +8,6 @@
 #include "base/status.h"
 #include "comm/control_region.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -32,8 +31,6 @@ enum epx_region_access {
     EPX_REGION_GONE = 1,   /* no such process, or no longer that mapping */
     EPX_REGION_DENIED = 2, /* the thread's error text says by what */
 };
-
-bool epx_region_same(const struct epx_region *left, const struct epx_region *right);
 
 /* Adds the regions of a process that the list does not have yet. *access: whether they could be looked at.
  * EPX_ERR_NO_MEMORY. */

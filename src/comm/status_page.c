@@ -8,21 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the interpreter of health_view.h asks for. */
-struct owner {
-    const struct epx_status_page *page;
-};
+/* What the interpreter of health_view.h asks for; the view's owner is the page. */
 
 static bool is_dead(const struct epx_health_view *view, uint32_t rank)
 {
-    const struct owner *owner = view->owner;
-    return owner->page->ranks[rank].life == EPX_RANK_DIED;
+    const struct epx_status_page *page = view->owner;
+    return page->ranks[rank].life == EPX_RANK_DIED;
 }
 
 static uint32_t process_of(const struct epx_health_view *view, uint32_t rank)
 {
-    const struct owner *owner = view->owner;
-    return owner->page->ranks[rank].pid;
+    const struct epx_status_page *page = view->owner;
+    return page->ranks[rank].pid;
 }
 
 static uint64_t load(const _Atomic uint64_t *value)
@@ -206,9 +203,8 @@ enum epx_status epx_status_page_read(const struct epx_control *copy, uint64_t by
     epx_control_text_copy(page->name, copy->name, sizeof page->name);
     epx_control_text_copy(page->job, copy->job, sizeof page->job);
     epx_control_text_copy(page->origin, copy->origin, sizeof page->origin);
-    struct owner owner = {.page = page};
     struct epx_health_view view = {
-        .control = copy, .rank_count = rank_count, .owner = &owner, .is_dead = is_dead, .process_of = process_of};
+        .control = copy, .rank_count = rank_count, .owner = page, .is_dead = is_dead, .process_of = process_of};
     ranks_read(&view, now_ns, processes, page);
     if (page->failed != 0) {
         failure_read(copy, word, page);

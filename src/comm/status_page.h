@@ -59,7 +59,8 @@ EPX_NODISCARD enum epx_status epx_status_page_check(const struct epx_control *co
  */
 void epx_status_page_look(const struct epx_control *copy, uint32_t rank_count, struct epx_process *processes);
 
-/* Reads a copy. As epx_status_page_check, and EPX_ERR_PROTOCOL when it has not rank_count ranks; EPX_ERR_NO_MEMORY. */
+/* Reads a copy; on failure nothing is to be freed. As epx_status_page_check, and EPX_ERR_PROTOCOL when it has not
+ * rank_count ranks; EPX_ERR_NO_MEMORY. */
 EPX_NODISCARD enum epx_status epx_status_page_read(const struct epx_control *copy, uint64_t bytes, uint64_t now_ns,
                                                    const struct epx_process *processes, uint32_t rank_count,
                                                    struct epx_status_page *page);

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
-#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 

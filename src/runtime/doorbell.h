@@ -5,7 +5,6 @@
 #ifndef EPX_RUNTIME_DOORBELL_H
 #define EPX_RUNTIME_DOORBELL_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 /* Few, since programs make streams by the hundred and need their descriptors for themselves. */
