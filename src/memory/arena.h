@@ -50,8 +50,9 @@ void epx_arena_own_info(struct epx_arena_id *id, int *fd, uint64_t *reserve_byte
  */
 EPX_NODISCARD enum epx_status epx_arena_alloc(size_t bytes, size_t align, void **out);
 
-/* The same for memory that is written after epx_arena_need alone: reads as zeros, and has no pages before. The limits
- * are checked all the same, together with what the process's earlier reservations have not taken yet. */
+/* The same for memory that is written after epx_arena_need alone: reads as zeros, and has no pages before (below
+ * 1 MiB it has all). The limits are checked all the same, together with what the process's earlier reservations have
+ * not taken yet. */
 EPX_NODISCARD enum epx_status epx_arena_reserve(size_t bytes, size_t align, void **out);
 
 /* Frees what one of them gave. EPX_ERR_NOT_FOUND when `pointer` is not the start of a live allocation. */

@@ -16,7 +16,9 @@
 #define EPX_ARENA_CHUNK_BYTES (UINT64_C(256) << 10)
 
 struct epx_arena_own {
-    pthread_mutex_t lock; /* all that follows is under it; `space` and `header` stay as they are once it is open */
+    /* All that follows is under it, but open_base and the bits of `lack`, which are also read without. `space` and
+     * `header` stay as they are once it is open. */
+    pthread_mutex_t lock;
     bool is_open;
     struct epx_arena_space space;
     struct epx_arena_header *header; /* = space.base */
