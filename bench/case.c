@@ -167,6 +167,11 @@ bool bench_case_check(const struct bench_case *bench)
                       (long long)bench->expert_count);
         return false;
     }
+    int64_t rows = bench->rank_count * bench->token_count * bench->topk; /* at most 2^44, by the limit of each */
+    if (rows > INT32_MAX) {
+        (void)fprintf(stderr, "--ranks * --bs * --topk is %lld rows, must be at most %d\n", (long long)rows, INT32_MAX);
+        return false;
+    }
     return true;
 }
 

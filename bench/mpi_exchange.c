@@ -2,7 +2,6 @@
 
 #include "kernel/kernel.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,11 +250,6 @@ static void create_rows(struct mpi_exchange *exchange)
 void mpi_exchange_create(struct mpi_exchange *exchange, const struct bench_case *bench, const struct mpi_tokens *tokens)
 {
     size_t hidden = (size_t)bench->hidden_elems;
-    if (bench->rank_count * bench->token_count * bench->topk > INT_MAX) {
-        (void)fprintf(stderr, "%lld rows, must be at most %d\n",
-                      (long long)(bench->rank_count * bench->token_count * bench->topk), INT_MAX);
-        MPI_Abort(MPI_COMM_WORLD, 2);
-    }
     *exchange = (struct mpi_exchange){.bench = bench,
                                       .tokens = *tokens,
                                       .rank_count = (int)bench->rank_count,

@@ -175,6 +175,24 @@ static void check__wants_experts_for_every_rank(void **state)
     assert_false(bench_case_check(&bench)); /* fewer than K */
 }
 
+static void check__counts_rows_in_32_bits(void **state)
+{
+    (void)state;
+    struct bench_case bench = small_case();
+    bench.rank_count = 4096;
+    bench.expert_count = 4096;
+    bench.token_count = 1 << 18;
+    bench.topk = 1;
+    assert_true(bench_case_check(&bench));
+    bench.topk = 2; /* 2^31 rows */
+    assert_false(bench_case_check(&bench));
+    bench.token_count--;
+    assert_true(bench_case_check(&bench));
+    bench.token_count = 1 << 20;
+    bench.topk = 4096;
+    assert_false(bench_case_check(&bench));
+}
+
 /* ---- Numbers ------------------------------------------------------------------------------------------------- */
 
 static void numbers__are_those_of_the_library(void **state)
@@ -331,6 +349,7 @@ int main(void)
         cmocka_unit_test(routing__with_zipf_has_a_favourite),
         cmocka_unit_test(option__is_taken_refused_or_left),
         cmocka_unit_test(check__wants_experts_for_every_rank),
+        cmocka_unit_test(check__counts_rows_in_32_bits),
         cmocka_unit_test(numbers__are_those_of_the_library),
         cmocka_unit_test(digest__tells_bytes_and_order),
         cmocka_unit_test(expect__accepts_what_is_right_and_counts_what_is_wrong),
