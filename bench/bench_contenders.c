@@ -249,7 +249,7 @@ void bench_contender_command(const struct bench_contender *contender, const stru
     }
     push(&builder, contender->program);
     push_case(&builder, sizes);
-    if (round_trip && (contender->kind == BENCH_FLOOR || contender->kind == BENCH_EPX)) {
+    if (round_trip && contender->kind != BENCH_CANN) {
         push(&builder, "--round-trip");
         push(&builder, "1");
     }

@@ -7,7 +7,7 @@
  *
  * Command line of an engine: --ranks R --bs BS --hidden H --topk K --experts E --dtype bf16|fp16 --quant none|int8
  * --zipf S --cold 0|1 --threads T --processes 0|1 --warmup N --rounds N --seed N --skew-us N --check 0|1 --cpu-time
- * 0|1, and its own options (epx and floor: --round-trip 0|1).
+ * 0|1, and its own options (floor, epx and mpi: --round-trip 0|1).
  *
  * A round, the same in every engine, so that all find the same lines in the same caches: touch x (bench_touch: its
  * owner has just written it); [sweep caches]; untimed barrier; [skew]; dispatch, timed; bench_expert_row on every row
