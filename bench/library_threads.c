@@ -1,24 +1,8 @@
 #include "library_threads.h"
 
-#include "epx/epx.h"
-
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static bool is_option(const char *name)
-{
-    char *options = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&options, &bytes);
-    if (out == NULL) {
-        return false;
-    }
-    epx_options_print(out);
-    bool found = fclose(out) == 0 && strstr(options, name) != NULL;
-    free(options);
-    return found;
-}
 
 bool bench_library_threads(int64_t threads)
 {
@@ -26,11 +10,10 @@ bool bench_library_threads(int64_t threads)
     if (threads == 0) {
         return true;
     }
-    if (!is_option("EPX_THREADS")) {
-        (void)fprintf(stderr, "--threads is %lld, must be 0: epx %s has no EPX_THREADS\n", (long long)threads,
-                      epx_version());
+    (void)snprintf(text, sizeof text, "%" PRId64, threads);
+    if (setenv("EPX_THREADS", text, 1) != 0) {
+        (void)fprintf(stderr, "no memory to set EPX_THREADS\n");
         return false;
     }
-    (void)snprintf(text, sizeof text, "%lld", (long long)threads);
-    return setenv("EPX_THREADS", text, 1) == 0;
+    return true;
 }

@@ -5,10 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/*
- * Asks the library for so many worker threads a rank, through its environment, before its first call; 0 leaves it its
- * default. False, said on standard error: it has no such option, and must not be measured as if it had.
- */
+/* Asks the library for so many worker threads a rank, through its environment, before its first call; 0 leaves it its
+ * default. False: no memory, said on standard error. */
 bool bench_library_threads(int64_t threads);
 
 #endif
