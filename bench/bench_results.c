@@ -115,7 +115,7 @@ struct bench_outcome *bench_point_outcome(struct bench_point *point, const char 
     return outcome;
 }
 
-void bench_point_merge(struct bench_point *to, struct bench_point *from, int64_t index)
+void bench_point_merge(struct bench_point *to, const struct bench_point *from, int64_t index)
 {
     for (size_t i = 0; i < from->series_count; i++) {
         const struct bench_series *series = &from->series[i];
@@ -130,7 +130,6 @@ void bench_point_merge(struct bench_point *to, struct bench_point *from, int64_t
     for (size_t i = 0; i < from->outcome_count; i++) {
         *bench_point_outcome(to, from->outcomes[i].engine, from->outcomes[i].variant) = from->outcomes[i];
     }
-    bench_point_fini(from);
 }
 
 void bench_point_fini(struct bench_point *point)

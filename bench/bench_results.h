@@ -94,8 +94,8 @@ void bench_repeat_add(struct bench_repeat *repeat, const struct bench_times *tim
 struct bench_outcome *bench_point_outcome(struct bench_point *point, const char *engine, const char *variant);
 void bench_results_fini(struct bench_results *results);
 
-/* Moves every repeat of `from` to `to`, as repeat `index`, and the outcomes. `from` is empty then. */
-void bench_point_merge(struct bench_point *to, struct bench_point *from, int64_t index);
+/* Adds every repeat of `from` to repeat `index` of `to`, and the outcomes. */
+void bench_point_merge(struct bench_point *to, const struct bench_point *from, int64_t index);
 void bench_point_fini(struct bench_point *point);
 
 /* Fills floor_ns, mpi_ns and copying_ns of every repeat from the series of the point. */

@@ -192,22 +192,6 @@ static bool floors_differ(const struct bench_point *before, const struct bench_p
     return false;
 }
 
-static void copy_series(struct bench_point *to, const struct bench_point *from)
-{
-    for (size_t i = 0; i < from->series_count; i++) {
-        const struct bench_series *series = &from->series[i];
-        const struct bench_repeat *repeat = &series->repeats[0];
-        struct bench_repeat *target =
-            bench_series_repeat(bench_point_series(to, series->operation, series->engine, series->variant), 0);
-        for (size_t j = 0; j < repeat->count; j++) {
-            bench_repeat_add(target, &repeat->times[j]);
-        }
-    }
-    for (size_t i = 0; i < from->outcome_count; i++) {
-        *bench_point_outcome(to, from->outcomes[i].engine, from->outcomes[i].variant) = from->outcomes[i];
-    }
-}
-
 /* Everybody but the floor, another one first in each repeat. */
 static bool run_others(struct point_run *now, struct bench_point *into)
 {
@@ -235,8 +219,8 @@ static bool run_repeat(struct point_run *now, bool may_refuse, bool *refused)
         now->point->repeats_refused += *refused;
         now->point->repeats_unsteady += differ && !may_refuse;
         if (!*refused) {
-            copy_series(&taken, &now->floor);
-            copy_series(&taken, &after);
+            bench_point_merge(&taken, &now->floor, 0);
+            bench_point_merge(&taken, &after, 0);
             check_outcomes(now->run, &taken);
             bench_point_merge(now->point, &taken, now->progress.repeat);
         }

@@ -191,7 +191,7 @@ static void payload__counts_delivered_rows(void **state)
     assert_near(bench_payload_bytes(&sizes, "product"), 240.0);
 }
 
-static void merge__moves_samples_to_a_repeat(void **state)
+static void merge__adds_samples_to_a_repeat(void **state)
 {
     (void)state;
     struct bench_point to = {.sizes = BENCH_CASE_INIT};
@@ -199,13 +199,20 @@ static void merge__moves_samples_to_a_repeat(void **state)
     add_samples(&from, "epx", "in-place", 0, (double[]){7, 9}, 2);
     (void)bench_point_outcome(&from, "epx", "in-place");
     bench_point_merge(&to, &from, 5);
-    assert_int_equal(from.series_count, 0);
+    assert_int_equal(from.series_count, 1);
+    assert_int_equal(from.series[0].repeats[0].count, 2);
     assert_int_equal(to.outcome_count, 1);
     const struct bench_repeat *repeat = bench_series_repeat(&to.series[0], 5);
     assert_int_equal(to.series[0].repeat_count, 1);
     assert_int_equal(repeat->count, 2);
     assert_near(repeat->times[1].makespan_ns, 9.0);
     assert_near(repeat->times[1].cpu_ns, 2.25);
+    bench_point_merge(&to, &from, 5);
+    assert_int_equal(to.series_count, 1);
+    assert_int_equal(to.outcome_count, 1);
+    assert_int_equal(to.series[0].repeat_count, 1);
+    assert_int_equal(to.series[0].repeats[0].count, 4);
+    bench_point_fini(&from);
     bench_point_fini(&to);
 }
 
@@ -220,7 +227,7 @@ int main(void)
         cmocka_unit_test(figures__compare_views_with_copies_within_a_repeat),
         cmocka_unit_test(figures__without_a_floor_are_unknown),
         cmocka_unit_test(payload__counts_delivered_rows),
-        cmocka_unit_test(merge__moves_samples_to_a_repeat),
+        cmocka_unit_test(merge__adds_samples_to_a_repeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
