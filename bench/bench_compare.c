@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 /* What a median must leave the other's quartiles by to have moved. */
 #define SLACK 0.05
@@ -27,16 +26,10 @@ static const struct bench_point *find_point(const struct bench_results *results,
     return NULL;
 }
 
-static const struct bench_series *find_series(const struct bench_point *point, const struct bench_series *wanted)
+/* Null: there is no such point, or no such series in it. */
+static const struct bench_series *find_series(const struct bench_point *point, const struct bench_series *like)
 {
-    for (size_t i = 0; point != NULL && i < point->series_count; i++) {
-        const struct bench_series *series = &point->series[i];
-        if (strcmp(series->operation, wanted->operation) == 0 && strcmp(series->engine, wanted->engine) == 0 &&
-            strcmp(series->variant, wanted->variant) == 0) {
-            return series;
-        }
-    }
-    return NULL;
+    return point != NULL ? bench_point_find(point, like->operation, like->engine, like->variant) : NULL;
 }
 
 static void print_move(const struct bench_point *point, const struct bench_series *series,

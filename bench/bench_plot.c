@@ -90,14 +90,7 @@ static const struct bench_series *series_of_line(const struct bench_point *point
     if (is_best_alone(line->engine)) {
         return bench_point_best(point, panel->operation, line->engine);
     }
-    for (size_t i = 0; i < point->series_count; i++) {
-        const struct bench_series *series = &point->series[i];
-        if (strcmp(series->operation, panel->operation) == 0 && strcmp(series->engine, line->engine) == 0 &&
-            strcmp(series->variant, line->variant) == 0) {
-            return series;
-        }
-    }
-    return NULL;
+    return bench_point_find(point, panel->operation, line->engine, line->variant);
 }
 
 static void put_data(FILE *out, const struct bench_results *results, const struct panel *panel, const struct line *line,

@@ -56,8 +56,8 @@ struct bench_point *bench_results_add_point(struct bench_results *results, const
     return point;
 }
 
-struct bench_series *bench_point_series(struct bench_point *point, const char *operation, const char *engine,
-                                        const char *variant)
+struct bench_series *bench_point_find(const struct bench_point *point, const char *operation, const char *engine,
+                                      const char *variant)
 {
     for (size_t i = 0; i < point->series_count; i++) {
         struct bench_series *series = &point->series[i];
@@ -66,8 +66,18 @@ struct bench_series *bench_point_series(struct bench_point *point, const char *o
             return series;
         }
     }
+    return NULL;
+}
+
+struct bench_series *bench_point_series(struct bench_point *point, const char *operation, const char *engine,
+                                        const char *variant)
+{
+    struct bench_series *series = bench_point_find(point, operation, engine, variant);
+    if (series != NULL) {
+        return series;
+    }
     void *array = point->series;
-    struct bench_series *series = append(&array, &point->series_count, sizeof *series);
+    series = append(&array, &point->series_count, sizeof *series);
     point->series = array;
     bench_copy_name(series->operation, sizeof series->operation, operation);
     bench_copy_name(series->engine, sizeof series->engine, engine);

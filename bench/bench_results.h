@@ -94,6 +94,10 @@ void bench_repeat_add(struct bench_repeat *repeat, const struct bench_times *tim
 struct bench_outcome *bench_point_outcome(struct bench_point *point, const char *engine, const char *variant);
 void bench_results_fini(struct bench_results *results);
 
+/* Null: there is none. */
+struct bench_series *bench_point_find(const struct bench_point *point, const char *operation, const char *engine,
+                                      const char *variant);
+
 /* Adds every repeat of `from` to repeat `index` of `to`, and the outcomes. */
 void bench_point_merge(struct bench_point *to, const struct bench_point *from, int64_t index);
 void bench_point_fini(struct bench_point *point);
