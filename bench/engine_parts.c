@@ -24,7 +24,7 @@
 #define WORLD_MAX 16
 
 /* Where the system does not say how large the second-level cache is. */
-#define SECOND_LEVEL_GUESS_KIB 2048ul
+#define SECOND_LEVEL_GUESS_BYTES ((size_t)2 << 20)
 
 enum part { BUILD, COMPARE, LOOK, CLOCK, DEADLINE, ROUND_OF_ONE, ROUND, PART_COUNT };
 
@@ -36,8 +36,7 @@ static const char *const part_names[PART_COUNT] = {
 struct parts { /* a world, the one of a single rank, and what is swept */
     struct parts_world all;
     struct parts_world one;
-    unsigned char *sweep;
-    size_t sweep_bytes;
+    struct bench_sweep sweep;
 };
 
 struct figure {
@@ -79,14 +78,6 @@ static struct parts_world *world_of(struct parts *parts, enum part part)
     return part == ROUND_OF_ONE ? &parts->one : &parts->all;
 }
 
-static void sweep(const struct parts *parts)
-{
-    volatile unsigned char *next = parts->sweep;
-    for (size_t i = 0; i < parts->sweep_bytes; i += 64) {
-        next[i]++;
-    }
-}
-
 /* One call, timed alone. A round needs others who enter it, before it is timed. */
 static double time_one(struct parts *parts, enum part part, bool far)
 {
@@ -96,7 +87,7 @@ static double time_one(struct parts *parts, enum part part, bool far)
         parts_others_enter(world);
     }
     if (far) {
-        sweep(parts);
+        bench_sweep_run(&parts->sweep);
         sink = bench_now_ns(); /* the clock itself is near */
     }
     uint64_t start_ns = bench_now_ns();
@@ -213,19 +204,6 @@ static void print_table(const uint32_t *ranks, size_t count, struct figure (*fig
 
 /* ---- Start --------------------------------------------------------------------------------------------------- */
 
-static size_t sweep_bytes(void)
-{
-    unsigned long kib = 0;
-    FILE *in = fopen("/sys/devices/system/cpu/cpu0/cache/index2/size", "re");
-    if (in != NULL) {
-        if (fscanf(in, "%luK", &kib) != 1) {
-            kib = 0;
-        }
-        (void)fclose(in);
-    }
-    return (size_t)(kib != 0 ? kib : SECOND_LEVEL_GUESS_KIB) * 2 * 1024;
-}
-
 /* A thread that changes its core in the middle would find nothing near. */
 static void stay_on_core(void)
 {
@@ -264,13 +242,13 @@ int main(int argc, char **argv)
     static struct figure figures[WORLD_MAX][PART_COUNT];
     uint32_t ranks[WORLD_MAX] = {2, 16, 64, 288};
     size_t count = 4;
-    struct parts parts = {.sweep_bytes = sweep_bytes()};
+    struct parts parts = {.sweep.bytes = 2 * bench_cache_bytes(2, SECOND_LEVEL_GUESS_BYTES)};
     if (!read_ranks(argc, argv, ranks, &count)) {
         return 2;
     }
-    parts.sweep = calloc(1, parts.sweep_bytes);
-    if (parts.sweep == NULL) {
-        (void)fprintf(stderr, "epx-bench-parts: no memory to sweep caches with (%zu bytes)\n", parts.sweep_bytes);
+    parts.sweep.memory = calloc(1, parts.sweep.bytes);
+    if (parts.sweep.memory == NULL) {
+        (void)fprintf(stderr, "epx-bench-parts: no memory to sweep caches with (%zu bytes)\n", parts.sweep.bytes);
         return 1;
     }
     stay_on_core();
@@ -282,7 +260,7 @@ int main(int argc, char **argv)
         parts_world_destroy(&parts.one);
         parts_world_destroy(&parts.all);
     }
-    free(parts.sweep);
+    free(parts.sweep.memory);
     print_table(ranks, count, figures);
     return fflush(stdout) == 0 && ferror(stdout) == 0 ? 0 : 1;
 }

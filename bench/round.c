@@ -50,10 +50,11 @@ int64_t bench_core_count(void)
 }
 
 /* Of /sys rather than sysconf, which counts the caches of the whole package on some processors. */
-size_t bench_last_level_bytes(void)
+size_t bench_cache_bytes(int index, size_t guess_bytes)
 {
-    static const char path[] = "/sys/devices/system/cpu/cpu0/cache/index3/size";
+    char path[64];
     unsigned long kib = 0;
+    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
     FILE *in = fopen(path, "re");
     if (in != NULL) {
         if (fscanf(in, "%luK", &kib) != 1) {
@@ -61,7 +62,12 @@ size_t bench_last_level_bytes(void)
         }
         (void)fclose(in);
     }
-    return kib != 0 ? (size_t)kib << 10 : LAST_LEVEL_GUESS_BYTES;
+    return kib != 0 ? (size_t)kib << 10 : guess_bytes;
+}
+
+size_t bench_last_level_bytes(void)
+{
+    return bench_cache_bytes(3, LAST_LEVEL_GUESS_BYTES);
 }
 
 bool bench_sweep_init(struct bench_sweep *sweep, const struct bench_case *bench, int64_t rank)
@@ -82,7 +88,7 @@ bool bench_sweep_init(struct bench_sweep *sweep, const struct bench_case *bench,
     return true;
 }
 
-void bench_sweep_run(struct bench_sweep *sweep)
+void bench_sweep_run(const struct bench_sweep *sweep)
 {
     volatile unsigned char *next = sweep->memory;
     for (size_t i = 0; next != NULL && i < sweep->bytes; i += LINE_BYTES) {

@@ -27,13 +27,15 @@ struct bench_sweep {
 
 /* Nothing to sweep unless the case is cold. False after an error, said on standard error. */
 bool bench_sweep_init(struct bench_sweep *sweep, const struct bench_case *bench, int64_t rank);
-void bench_sweep_run(struct bench_sweep *sweep);
+void bench_sweep_run(const struct bench_sweep *sweep);
 void bench_sweep_fini(struct bench_sweep *sweep);
 
 /* Sleeps what the case's skew asks of this rank before its `turn`th operation. */
 void bench_skew_wait(const struct bench_case *bench, int64_t rank, int64_t turn);
 
-/* Size of the last level cache that a core shares with others; a guess where the system does not say. */
+/* Size of a cache that a core can use: index 2 is the second level, 3 the last one, which it shares with others. The
+ * guess where the system does not say. */
+size_t bench_cache_bytes(int index, size_t guess_bytes);
 size_t bench_last_level_bytes(void);
 
 /* Processors that this process may use, at least 1. */
