@@ -1,5 +1,7 @@
 #include "bench_process.h"
 
+#include "round.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -11,7 +13,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define TICK_MS 200
@@ -45,13 +46,6 @@ void bench_process_prepare(void)
 int bench_process_interrupted(void)
 {
     return interrupted;
-}
-
-static double now_s(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 /* ---- Start --------------------------------------------------------------------------------------------------- */
@@ -187,9 +181,9 @@ static bool read_output(int fd, struct bench_output *out)
 static enum bench_end follow(const struct engine_process *engine, double limit_s, void (*tick)(void *), void *context,
                              struct bench_output *out)
 {
-    double deadline_s = now_s() + limit_s;
+    uint64_t deadline_ns = bench_now_ns() + (uint64_t)(limit_s * 1e9);
     struct pollfd watched = {.fd = engine->output, .events = POLLIN};
-    while (interrupted == 0 && now_s() < deadline_s) {
+    while (interrupted == 0 && bench_now_ns() < deadline_ns) {
         int ready = poll(&watched, 1, TICK_MS);
         if (ready > 0 && !read_output(engine->output, out)) {
             return BENCH_ENDED;
