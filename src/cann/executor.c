@@ -26,7 +26,7 @@ struct run {
 };
 
 struct executor {
-    uint64_t serial;                 /* 0: known to the program no more */
+    uint64_t serial;                 /* from 1 on; of no other executor before or after */
     struct epx_cann_planned planned; /* with the addresses of the next run; its communicators are not held */
     struct epx_cann_plan *plan;
     bool repeatable;
@@ -78,7 +78,6 @@ static void unlist(struct executor **link)
 {
     struct executor *executor = *link;
     *link = executor->next;
-    executor->serial = 0;
 }
 
 /* A run of the executor, null when there is none without allocating. With the lock. */
