@@ -46,7 +46,7 @@ static void print_move(const struct bench_point *point, const struct bench_serie
                  after->upper_quartile / 1e3, change, change > 0.0 ? "SLOWER" : "faster");
 }
 
-size_t bench_report_compare(const struct bench_results *before, const struct bench_results *after)
+void bench_report_compare(const struct bench_results *before, const struct bench_results *after)
 {
     size_t compared = 0;
     size_t faster = 0;
@@ -73,5 +73,4 @@ size_t bench_report_compare(const struct bench_results *before, const struct ben
     }
     (void)printf("# compared %zu series: %zu slower, %zu faster, %zu within noise\n", compared, slower, faster,
                  compared - slower - faster);
-    return slower;
 }

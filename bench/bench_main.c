@@ -130,7 +130,7 @@ static int write_all(const struct bench_options *options, const struct bench_res
     bench_report_starts(results);
     bench_report_foot(results);
     if (options->compare != NULL) {
-        (void)bench_report_compare(before, results);
+        bench_report_compare(before, results);
     }
     bool written = options->json == NULL || bench_json_write(options->json, results);
     written = (options->csv == NULL || bench_report_csv(options->csv, results)) && written;

@@ -16,7 +16,7 @@ void bench_report_starts(const struct bench_results *results);
 bool bench_report_csv(const char *path, const struct bench_results *results);
 
 /* What moved between two runs beyond noise, on standard output: both medians outside the other's quartiles by more than
- * 5 %. Number of series that are slower. */
-size_t bench_report_compare(const struct bench_results *before, const struct bench_results *after);
+ * 5 %. */
+void bench_report_compare(const struct bench_results *before, const struct bench_results *after);
 
 #endif
