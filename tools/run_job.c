@@ -203,7 +203,7 @@ static void reap(struct job *job)
     }
     if (job->ranks.running == 0) {
         run_guard_retire(&job->ranks.guard); /* also when no rank could be started */
-        linger(job); /* what ranks have started may still go on */
+        linger(job);                         /* what ranks have started may still go on */
     }
     job->alone = found == RUN_REAPED_NOTHING;
 }
