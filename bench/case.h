@@ -18,8 +18,9 @@
  *   {"record":"sample","engine":…,"variant":…,"operation":"dispatch"|"combine"|"round_trip"|…,"round":i,
  *    "makespan_ns":first in to last out,"max_ns":largest of the ranks' own times,
  *    "cpu_ns":processor time, user and system, of all threads of a rank; the mean of the ranks; with --cpu-time 1}
- *   {"record":"summary","engine":…,"variant":…,"version":…,"dispatch_digest":"16 hex","combine_digest":"16 hex",
- *    "product_digest":"16 hex","wrong":n,"create_ns":…,"plan_ns":…,"first_dispatch_ns":…,"first_combine_ns":…,
+ *   {"record":"summary","engine":…,"variant":…,"version":…,"isa":of the kernels,"dispatch_digest":"16 hex",
+ *    "combine_digest":"16 hex","product_digest":"16 hex","wrong":n,"create_ns":…,"plan_ns":…,"first_dispatch_ns":…,
+ *    "first_combine_ns":…,
  *    "dispatch_bytes_read":…,"dispatch_bytes_written":…,"combine_bytes_read":…,"combine_bytes_written":…}
  * Fields that an engine cannot know are absent.
  */

@@ -1,8 +1,8 @@
 /*
  * epx-bench-cann: one case through the CANN interface. Records: see case.h. Own option:
- *   --variant NAME   repeatable: executors made once; first_phase_each_call: both phases in every call; pair:
- * repeatable, dispatch and combine queued back to back (operation round_trip) An operation is what a program waits for:
- * from its first call to the end of the stream's synchronisation.
+ *   --variant NAME   repeatable: executors made once; first_phase_each_call: both phases in every call;
+ *                    pair: repeatable, dispatch and combine queued back to back (operation round_trip)
+ * An operation is what a program waits for: from its first call to the end of the stream's synchronisation.
  */
 #include "cann_rank.h"
 #include "expect.h"
