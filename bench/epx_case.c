@@ -75,15 +75,24 @@ static bool speaks_of_memory(const struct rank *rank)
     return rank->options->memory && (rank->options->bench.processes || rank->own.rank == 0);
 }
 
+/* Of all ranks at once: nobody moves on before everybody has looked. */
+static int look_at_memory(struct rank *rank)
+{
+    bench_meet(rank->member);
+    if (speaks_of_memory(rank) && !bench_memory_use_read(&rank->report->memory)) {
+        return 1;
+    }
+    bench_meet(rank->member);
+    return 0;
+}
+
 static int start(struct rank *rank)
 {
     const struct bench_case *bench = &rank->options->bench;
-    if (speaks_of_memory(rank)) {
-        if (!bench_memory_use_read(&rank->report->memory)) {
-            return 1;
-        }
-        rank->report->before_bytes = rank->report->memory.resident_bytes;
+    if (rank->options->memory && look_at_memory(rank) != 0) {
+        return 1;
     }
+    rank->report->before_bytes = rank->report->memory.resident_bytes;
     if (rank->own.rank == 0 && epx_token_create(&rank->shared->token) != EPX_OK) {
         return epx_rank_failed(&rank->own, "token");
     }
@@ -162,18 +171,6 @@ static int run_round(struct rank *rank, int64_t round)
         return run_timed(rank, round, EPX_CASE_DISPATCH_PRODUCT) != 0 ||
                run_timed(rank, round, EPX_CASE_PRODUCT) != 0 || epx_rank_release(&rank->own) != 0;
     }
-    return 0;
-}
-
-/* Of all ranks at once: nobody moves on before everybody has looked. */
-static int look_at_memory(struct rank *rank)
-{
-    bench_meet(rank->member);
-    if (speaks_of_memory(rank) && !bench_memory_use_read(&rank->report->memory)) {
-        return 1;
-    }
-    rank->report->tensor_bytes = epx_rank_tensor_bytes(&rank->own);
-    bench_meet(rank->member);
     return 0;
 }
 
@@ -266,8 +263,11 @@ static int run_rounds(struct rank *rank)
             return 1;
         }
     }
-    if (rank->options->memory && look_at_memory(rank) != 0) {
-        return 1;
+    if (rank->options->memory) {
+        if (look_at_memory(rank) != 0) {
+            return 1;
+        }
+        rank->report->tensor_bytes = epx_rank_tensor_bytes(&rank->own);
     }
     return judge(rank) != 0 || leave(rank) != 0;
 }

@@ -30,12 +30,13 @@ static int64_t read_kib(const char *path, const char *name)
 bool bench_memory_use_read(struct bench_memory_use *use)
 {
     int64_t resident_kib = read_kib("/proc/self/smaps_rollup", "Pss:");
+    int64_t file_kib = read_kib("/proc/self/smaps_rollup", "Pss_File:"); /* from Linux 5.3 on */
     int64_t page_table_kib = read_kib("/proc/self/status", "VmPTE:");
     if (resident_kib < 0 || page_table_kib < 0) {
         (void)fprintf(stderr, "/proc/self/smaps_rollup or /proc/self/status does not tell the memory of a process\n");
         return false;
     }
-    use->resident_bytes = resident_kib << 10;
+    use->resident_bytes = (resident_kib - (file_kib > 0 ? file_kib : 0)) << 10;
     use->page_table_bytes = page_table_kib << 10;
     return true;
 }

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct bench_memory_use {     /* of this process */
+/* Of this process. Pages of files (code) are left out: their shares change with what other programs of the host map. */
+struct bench_memory_use {
     int64_t resident_bytes;   /* its share: a page that n processes map counts as the n-th part (Pss) */
     int64_t page_table_bytes; /* the kernel's, on top of that */
 };

@@ -5,7 +5,7 @@
 #   bench/scale.sh BIN_DIR [processes|threads] [RANKS…]
 # BS, HIDDEN and ROUNDS of the environment are taken in place of 8, 7168 and 15.
 #
-#   resident     sum of the ranks' proportional set sizes (Pss)
+#   resident     sum of the ranks' proportional set sizes (Pss), without pages of files, which the host's programs share
 #   tensors      of it the caller's tensors: their pages that are there, so only rows that arrived
 #   less         resident without tensors, and without what the ranks had before they called the library
 #   page tables  of all ranks (VmPTE); they come on top of it
