@@ -61,7 +61,7 @@ static const struct argp_option option_list[] = {
     {"private-memory", KEY_PRIVATE, NULL, 0, "also epx with tensors that peers cannot read in place", 2},
     {"views", KEY_VIEWS, NULL, 0, "also epx with row views: its dispatch copies no rows", 2},
     {"product", KEY_PRODUCT, "N", 0,
-     "also the dispatch with the experts' first matrix product, of N columns (epx; needs OpenBLAS)", 2},
+     "also the dispatch with the experts' first matrix product, of N columns (epx; needs OpenBLAS, and processes)", 2},
     {"round-trip", KEY_ROUND_TRIP, NULL, 0, "also dispatch and combine back to back (floor, epx, mpi)", 2},
     {"processes", KEY_PROCESSES, "0|1", 0, "0: ranks are threads of one process (default 1)", 2},
     {"skew-us", KEY_SKEW, "N", 0, "each rank enters up to so much late (default 0)", 2},

@@ -172,6 +172,11 @@ bool bench_case_check(const struct bench_case *bench)
         (void)fprintf(stderr, "--ranks * --bs * --topk is %lld rows, must be at most %d\n", (long long)rows, INT32_MAX);
         return false;
     }
+    if (bench->product_columns != 0 && !bench->processes) {
+        (void)fprintf(stderr, "--product is %lld, must be 0 with --processes 0: serial OpenBLAS serves one thread\n",
+                      (long long)bench->product_columns);
+        return false;
+    }
     return true;
 }
 

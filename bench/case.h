@@ -53,7 +53,7 @@ struct bench_case {
     int64_t skew_us;         /* each rank enters up to so much late, drawn from the seed; 0: together */
     bool check;              /* results are compared with what they must be (expect.h); digests are made in any case */
     bool cpu_time;           /* processor time is read, by a system call before and after each operation */
-    int64_t product_columns; /* N of the experts' first product, which only the engine epx has; 0: none */
+    int64_t product_columns; /* N of the experts' first product: engine epx, ranks that are processes; 0: none */
 };
 
 #define BENCH_CASE_INIT                                                                                                \

@@ -2,7 +2,8 @@
 
 #include <cblas.h>
 
-/* A rank is one thread here, also where the library that was found has threads of its own. */
+/* A rank is one thread here, also where the library that was found has threads of its own. And it is one process: calls
+ * of the serial library from several threads at once take the same working memory, and give wrong products. */
 bool bench_product_prepare(void)
 {
     openblas_set_num_threads(1);

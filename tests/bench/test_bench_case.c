@@ -193,6 +193,18 @@ static void check__counts_rows_in_32_bits(void **state)
     assert_false(bench_case_check(&bench));
 }
 
+static void check__wants_processes_for_products(void **state)
+{
+    (void)state;
+    struct bench_case bench = small_case();
+    bench.product_columns = 8;
+    assert_true(bench_case_check(&bench));
+    bench.processes = false;
+    assert_false(bench_case_check(&bench));
+    bench.product_columns = 0;
+    assert_true(bench_case_check(&bench));
+}
+
 /* ---- Numbers ------------------------------------------------------------------------------------------------- */
 
 static void numbers__are_those_of_the_library(void **state)
@@ -350,6 +362,7 @@ int main(void)
         cmocka_unit_test(option__is_taken_refused_or_left),
         cmocka_unit_test(check__wants_experts_for_every_rank),
         cmocka_unit_test(check__counts_rows_in_32_bits),
+        cmocka_unit_test(check__wants_processes_for_products),
         cmocka_unit_test(numbers__are_those_of_the_library),
         cmocka_unit_test(digest__tells_bytes_and_order),
         cmocka_unit_test(expect__accepts_what_is_right_and_counts_what_is_wrong),

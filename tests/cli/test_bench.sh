@@ -259,15 +259,21 @@ if $product; then
         --experts 12 --dtype bf16,fp16 --quant none,int8 --repeats 1 --rounds 2 --warmup 1
     expect_status 0 "products"
     [ "$(grep -cE '^ +(dispatch\+)?product .* epx/' "$work/out")" = 48 ] || wrong "the table lacks lines of products"
-    for processes in 0 1; do
-        run 60 "$EPX_BIN_DIR/epx-bench-epx" --ranks 3 --bs 2 --hidden 40 --experts 12 --product 2 --processes $processes \
+    for views in 0 1; do
+        run 60 "$EPX_BIN_DIR/epx-bench-epx" --ranks 3 --bs 2 --hidden 40 --experts 12 --product 2 --views $views \
             --warmup 0 --rounds 1
-        cp "$work/out" "$work/records$processes"
+        expect_status 0 "products, --views $views"
+        cp "$work/out" "$work/records$views"
     done
     [ -n "$(grep -o '"product_digest":"[0-9a-f]*"' "$work/records0")" ] &&
         [ "$(grep -o '"product_digest":"[0-9a-f]*"' "$work/records0")" = \
             "$(grep -o '"product_digest":"[0-9a-f]*"' "$work/records1")" ] ||
-        wrong "products of threads and of processes differ"
+        wrong "products of copies and of views differ"
+    run 10 "$epx" bench --engines epx --product 2 --processes 0 --ranks 2
+    expect_status 2 "products of threads"
+    expect_text err "--product is 2, must be 0 with --processes 0" "products of threads"
+    run 10 "$EPX_BIN_DIR/epx-bench-epx" --product 2 --processes 0 --ranks 2
+    expect_status 2 "products of threads, without epx bench"
 fi
 
 # ---- Parts of an operation, and memory
