@@ -40,6 +40,7 @@ void bench_process_prepare(void)
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGHUP, &action, NULL);
+    (void)signal(SIGCHLD, SIG_DFL); /* ignored by the caller, it would hide how engines end */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 

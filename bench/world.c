@@ -240,6 +240,7 @@ static int run_processes(struct bench_world *world, bench_member_main run, void 
     pid_t *pids = calloc((size_t)count, sizeof *pids);
     pid_t parent = getpid();
     int failed = pids == NULL;
+    (void)signal(SIGCHLD, SIG_DFL); /* ignored by the caller, it would hide how ranks end */
     for (int64_t rank = 0; failed == 0 && rank < count; rank++) {
         pids[rank] = fork();
         if (pids[rank] == 0) {
