@@ -5,12 +5,12 @@
 #   scripts/deps.sh --check build …               only say what is missing; exit 1 if anything is
 set -eu
 
-build_packages="gcc g++ make cmake ninja-build pkg-config libc6-dev libjansson-dev libhwloc-dev"
+build_packages="gcc g++ make cmake ninja-build pkg-config libc6-dev libjansson-dev libhwloc-dev libucx-dev"
 demo_packages="libopenblas-serial-dev"
-test_packages="libcmocka-dev spin strace"
+test_packages="libcmocka-dev spin strace iproute2"
 # To compare with, and for pictures; epx bench goes on without them.
 bench_packages="openmpi-bin libopenmpi-dev gnuplot-nox"
-ci_packages="clang clang-format clang-tidy libclang-rt-14-dev valgrind iproute2 binutils gawk"
+ci_packages="clang clang-format clang-tidy libclang-rt-14-dev valgrind binutils gawk"
 # The kernels of 64-bit Arm are built and run elsewhere too.
 if [ "$(uname -m)" != aarch64 ]; then
     ci_packages="$ci_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
