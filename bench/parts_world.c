@@ -62,6 +62,7 @@ static bool allocate(struct epx_comm *comm)
     comm->control = aligned_alloc(page_bytes, (bytes + page_bytes - 1) / page_bytes * page_bytes);
     comm->entries = calloc(comm->rank_count, sizeof *comm->entries);
     comm->shared.arenas = calloc(comm->rank_count, sizeof(struct epx_arena *));
+    comm->arenas = comm->shared.arenas;
     if (comm->control == NULL || comm->entries == NULL || comm->shared.arenas == NULL) {
         (void)fprintf(stderr, "epx-bench-parts: no memory for %u ranks\n", comm->rank_count);
         return false;
@@ -77,6 +78,7 @@ bool parts_world_create(struct parts_world *world, uint32_t rank_count)
     struct epx_comm *comm = &world->comm;
     (void)snprintf(comm->name, sizeof comm->name, "parts");
     comm->rank_count = rank_count;
+    comm->here_count = rank_count;
     comm->server_rank_count = rank_count;
     comm->process = getpid();
     comm->order_tag = epx_step_order_tag(key);
@@ -151,7 +153,8 @@ enum epx_status parts_round_enter(struct parts_world *world)
         .comm = &world->comm, .round = world->comm.reserved, .operation = EPX_OPERATION_DISPATCH};
     EPX_TRY(epx_rounds_begin(&world->rounds, &place, EPX_NEVER, &pending));
     parts_agreement_build(world, &agreement);
-    EPX_TRY(epx_rounds_arrive(&world->rounds, &agreement, &publication));
+    EPX_TRY(epx_rounds_publish(&world->rounds, &agreement, &publication));
+    EPX_TRY(epx_rounds_await_remote(&world->rounds, EPX_NEVER, &pending));
     return epx_rounds_await_enter(&world->rounds, EPX_NEVER, &pending);
 }
 

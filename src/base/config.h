@@ -24,6 +24,8 @@ enum epx_option_id {
     EPX_OPTION_CPU,             /* EPX_CPU: ref|avx2|avx512|neon|auto */
     EPX_OPTION_JOB,             /* EPX_JOB: separates worlds with equal rank tables */
     EPX_OPTION_HOST_ID,         /* EPX_HOST_ID */
+    EPX_OPTION_HOST_TIMEOUT_MS, /* EPX_HOST_TIMEOUT: ms, silence after which another host is lost */
+    EPX_OPTION_ROOT,            /* EPX_ROOT: where ranks of several hosts meet */
     EPX_OPTION_ARENA_MIB,       /* EPX_ARENA_MIB: address space of the process's arena, 0 = from the machine's memory */
     EPX_OPTION_OP_TIMEOUT_MS,   /* EPX_OP_TIMEOUT: ms, default HCCL_EXEC_TIMEOUT */
     EPX_OPTION_JOIN_TIMEOUT_MS, /* EPX_JOIN_TIMEOUT: ms, default HCCL_CONNECT_TIMEOUT */
@@ -34,10 +36,13 @@ enum epx_option_id {
     EPX_OPTION_THREAD_KIB,      /* EPX_THREAD_KIB: rows worth a thread */
     EPX_OPTION_STREAM_KIB,      /* EPX_STREAM_KIB: rows written past the caches from this size */
     EPX_OPTION_PART_KIB,        /* EPX_PART_KIB: rows that the ranks read together */
+    EPX_OPTION_WIRE,            /* EPX_WIRE: auto|am: how UCX moves a message to another host */
     EPX_OPTION_RANK,            /* EPX_RANK, EPX_WORLD_SIZE, EPX_RANK_TABLE: set by a launcher */
     EPX_OPTION_WORLD_SIZE,
     EPX_OPTION_RANK_TABLE,
     EPX_OPTION_HCCL_BUFFSIZE,
+    EPX_OPTION_HCCL_IF_BASE_PORT,
+    EPX_OPTION_HCCL_HOST_SOCKET_PORT_RANGE,
     EPX_OPTION_HCCL_CONNECT_TIMEOUT,
     EPX_OPTION_HCCL_EXEC_TIMEOUT,
     EPX_OPTION_HCCL_DETERMINISTIC,

@@ -6,6 +6,7 @@
 #include "comm/comm_object.h"
 #include "comm/failure.h"
 #include "comm/step.h"
+#include "comm/world.h"
 #include "memory/arena_stray.h"
 
 #include <stdio.h>
@@ -50,6 +51,10 @@ static void comm_free(struct epx_comm *comm)
     (void)pthread_cond_destroy(&comm->queue_moved);
     (void)pthread_mutex_destroy(&comm->queue_lock);
     (void)pthread_mutex_destroy(&comm->failure_lock);
+    if (comm->hosts != NULL) {
+        free(comm->arenas);
+        epx_hosts_destroy(comm->hosts);
+    }
     free(comm->entries);
     free(comm);
 }
@@ -64,6 +69,7 @@ static enum epx_status comm_allocate(const struct epx_comm_spec *spec, struct ep
     memcpy(comm->name, spec->name, sizeof comm->name);
     comm->rank = spec->rank;
     comm->rank_count = spec->rank_count;
+    comm->here_count = spec->rank_count;
     comm->server_rank_count = spec->server_rank_count;
     comm->process = getpid();
     comm->order_tag = epx_step_order_tag(spec->key);
@@ -87,6 +93,7 @@ static void introduce(const struct epx_comm *comm, const struct epx_comm_spec *s
         .pid_namespace = epx_process_namespace("pid"),
         .time_namespace = epx_process_namespace("time"),
         .start_ticks = self.start_ticks,
+        .host = comm->hosts != NULL ? comm->hosts->own_host : 0,
     };
     atomic_store_explicit(&comm->slot->op_timeout_ms, spec->op_timeout_ms, memory_order_relaxed);
     if (comm->rank == 0) {
@@ -97,25 +104,29 @@ static void introduce(const struct epx_comm *comm, const struct epx_comm_spec *s
     }
 }
 
-/* Meets the other ranks and takes the own slot. */
+/* Meets the other ranks of this host and takes the own slot. */
 static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_spec *spec)
 {
     struct epx_bootstrap_request request = {
-        .rank = spec->rank,
-        .rank_count = spec->rank_count,
+        .rank = comm->hosts != NULL ? comm->hosts->place_of[spec->rank] : spec->rank,
+        .rank_count = comm->here_count,
         .shared_bytes = epx_control_bytes(spec->rank_count),
         .timeout_ms = spec->join_timeout_ms,
         .what = spec->what != NULL ? spec->what : "communicator",
     };
-    memcpy(request.key, spec->key, sizeof request.key);
+    epx_world_host_key(comm, spec->key, request.key);
     EPX_TRY(epx_bootstrap_join(&request, &comm->shared));
     comm->control = comm->shared.shared;
     comm->slot = &comm->control->slots[comm->rank];
     enum epx_status status = epx_control_open(comm->control, comm->rank_count);
+    if (status == EPX_OK) {
+        status = epx_world_arenas(comm);
+    }
     if (status != EPX_OK) {
         /* The others have joined this rank and are told not to wait for it. */
         atomic_store_explicit(&comm->slot->life, EPX_LIFE_LEFT, memory_order_release);
-        epx_bootstrap_result_fini(&comm->shared, comm->rank_count);
+        epx_bootstrap_result_fini(&comm->shared, comm->here_count);
+        comm->control = NULL;
         return status;
     }
     introduce(comm, spec);
@@ -124,17 +135,39 @@ static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_sp
     return EPX_OK;
 }
 
+/* Ends what could not be opened. */
+static void comm_abandon(struct epx_comm *comm)
+{
+    if (comm->control != NULL) {
+        atomic_store_explicit(&comm->slot->life, EPX_LIFE_LEFT, memory_order_release);
+        epx_word_wake(comm->control);
+    }
+    epx_world_leave(comm);
+    if (comm->control != NULL) {
+        epx_bootstrap_result_fini(&comm->shared, comm->here_count);
+    }
+    comm_free(comm);
+}
+
 enum epx_status epx_comm_open(const struct epx_comm_spec *spec, struct epx_comm **out)
 {
     EPX_TRY(spec_check(spec));
     struct epx_comm *comm = NULL;
     EPX_TRY(comm_allocate(spec, &comm));
-    enum epx_status status = epx_wait_policy_choose(spec->rank_count, &comm->policy);
+    struct epx_census census = {0};
+    enum epx_status status = epx_world_meet(comm, spec, &census);
+    if (status == EPX_OK) {
+        status = epx_wait_policy_choose(comm->here_count, &comm->policy);
+    }
     if (status == EPX_OK) {
         status = comm_join(comm, spec);
     }
+    if (status == EPX_OK) {
+        status = epx_world_connect(comm, spec, &census);
+    }
+    epx_census_fini(&census);
     if (status != EPX_OK) {
-        comm_free(comm);
+        comm_abandon(comm);
         return status;
     }
     epx_arena_readers_add();
@@ -154,8 +187,9 @@ enum epx_status epx_comm_close(struct epx_comm *comm)
 {
     if (comm->process != getpid()) {
         /* A child of fork: slot and mappings are its parent's, and do not exist here; the handles do. */
-        for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
-            epx_arena_detach(comm->shared.arenas[rank]);
+        epx_world_leave(comm);
+        for (uint32_t place = 0; place < comm->here_count; place++) {
+            epx_arena_detach(comm->shared.arenas[place]);
         }
         free(comm->shared.arenas);
         comm_free(comm);
@@ -171,7 +205,8 @@ enum epx_status epx_comm_close(struct epx_comm *comm)
     atomic_store_explicit(&comm->slot->life, EPX_LIFE_LEFT, memory_order_release);
     /* Who waits for this rank need not sleep its slice out. */
     epx_word_wake(comm->control);
-    epx_bootstrap_result_fini(&comm->shared, comm->rank_count);
+    epx_world_leave(comm);
+    epx_bootstrap_result_fini(&comm->shared, comm->here_count);
     epx_arena_readers_remove();
     comm_free(comm);
     return EPX_OK;
@@ -199,12 +234,35 @@ uint32_t epx_comm_server_rank_count(const struct epx_comm *comm)
 
 const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes)
 {
-    return rank < comm->rank_count ? epx_arena_at(comm->shared.arenas[rank], offset, bytes) : NULL;
+    return rank < comm->rank_count ? epx_arena_at(comm->arenas[rank], offset, bytes) : NULL;
 }
 
 uint32_t epx_comm_process_of(const struct epx_comm *comm, uint32_t rank)
 {
-    return rank < comm->rank_count ? epx_arena_owner_pid(comm->shared.arenas[rank]) : 0;
+    if (rank >= comm->rank_count) {
+        return 0;
+    }
+    return comm->hosts != NULL ? comm->hosts->pids[rank] : epx_arena_owner_pid(comm->arenas[rank]);
+}
+
+uint32_t epx_comm_host_count(const struct epx_comm *comm)
+{
+    return comm->hosts != NULL ? comm->hosts->host_count : 1;
+}
+
+uint32_t epx_comm_host_of(const struct epx_comm *comm, uint32_t rank)
+{
+    return comm->hosts != NULL ? comm->hosts->host_of[rank] : 0;
+}
+
+bool epx_comm_is_here(const struct epx_comm *comm, uint32_t rank)
+{
+    return comm->hosts == NULL || comm->hosts->host_of[rank] == comm->hosts->own_host;
+}
+
+uint32_t epx_comm_stand_in(const struct epx_comm *comm, uint32_t rank, uint32_t host)
+{
+    return epx_hosts_stand_in(comm->hosts, rank, host);
 }
 
 enum epx_status epx_comm_failure(const struct epx_comm *comm)

@@ -14,6 +14,8 @@
 #define EPX_COMM_NAME_BYTES 128
 #define EPX_COMM_RANK_MAX   4096u
 
+struct epx_meeting;
+
 struct epx_comm_spec {
     uint8_t key[32]; /* see bootstrap.h */
     char name[EPX_COMM_NAME_BYTES];
@@ -25,6 +27,7 @@ struct epx_comm_spec {
     int64_t join_timeout_ms; /* < 0: never */
     int64_t op_timeout_ms;   /* deadline of one wait inside a round; < 0: never */
     const char *what;        /* for messages */
+    const struct epx_meeting *meeting; /* null: all ranks are on this host; see census.h */
 };
 
 struct epx_comm;
@@ -42,7 +45,16 @@ uint32_t epx_comm_rank(const struct epx_comm *comm);
 uint32_t epx_comm_rank_count(const struct epx_comm *comm);
 uint32_t epx_comm_server_rank_count(const struct epx_comm *comm);
 
-/* Address of [offset, offset + bytes) of a rank's arena, null when outside what the rank has committed. */
+/* Hosts of the world, from 0 in the order of their lowest ranks; the host of a rank; whether it is the own one. */
+uint32_t epx_comm_host_count(const struct epx_comm *comm);
+uint32_t epx_comm_host_of(const struct epx_comm *comm, uint32_t rank);
+bool epx_comm_is_here(const struct epx_comm *comm, uint32_t rank);
+
+/* The rank of `host` that stands for `rank` of another host: see hosts.h. */
+uint32_t epx_comm_stand_in(const struct epx_comm *comm, uint32_t rank, uint32_t host);
+
+/* Address of [offset, offset + bytes) of a rank's arena, null when outside what the rank has committed. For a rank of
+ * another host: of the arena of the rank here that stands for it. */
 const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes);
 
 /* Process id of a rank as the rank knows it: another namespace's when that is where it runs. 0 when there is no such

@@ -9,6 +9,7 @@
 #include "comm/bootstrap.h"
 #include "comm/comm.h"
 #include "comm/control_region.h"
+#include "comm/hosts.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,8 +29,11 @@ struct epx_comm {
     uint32_t rank;
     uint32_t rank_count;
     uint32_t server_rank_count;
-    pid_t process; /* a child of fork has no communicators */
-    struct epx_bootstrap_result shared;
+    pid_t process;                      /* a child of fork has no communicators */
+    uint32_t here_count;                /* ranks on this host: rank_count in a world on one host */
+    struct epx_bootstrap_result shared; /* of the ranks here */
+    struct epx_arena **arenas;          /* by rank; a remote rank's is that of the rank here that stands for it */
+    struct epx_hosts *hosts;            /* null in a world on one host */
     struct epx_control *control;
     struct epx_control_slot *slot; /* the own one */
     struct epx_wait_policy policy;
@@ -60,6 +64,7 @@ struct epx_comm {
     _Atomic uint64_t wait_since_ns;
     uint64_t wait_deadline_ns; /* of the same wait; EPX_NEVER: none */
     uint64_t wait_check_ns;    /* when to look at the others' health */
+    bool wait_world;           /* the step is one at which all hosts meet */
 };
 
 /* EPX_ERR_STATE in a child of fork, where the control region is not mapped. */

@@ -5,6 +5,7 @@
 #include "comm/comm_object.h"
 #include "comm/failure.h"
 #include "comm/health.h"
+#include "comm/remote.h"
 #include "comm/step.h"
 
 #include <inttypes.h>
@@ -213,12 +214,24 @@ enum epx_status epx_round_publish(struct epx_round *round, const struct epx_agre
     return EPX_OK;
 }
 
+void epx_round_publish_for(struct epx_round *round, uint32_t rank, const struct epx_remote_entry *remote,
+                           const struct epx_publication *publication)
+{
+    struct epx_control_entry *entry = &round->comm->control->slots[rank].entries[remote->round & 1];
+    entry->step = remote->step;
+    entry->round = remote->round;
+    entry->operation = remote->operation;
+    entry->agreement = remote->agreement;
+    entry->publication = *publication;
+}
+
 enum epx_status epx_round_arrive(struct epx_round *round, enum epx_phase phase)
 {
     EPX_TRY(check_running(round));
     activity_set(round, phase);
     round->phase = phase;
-    enum epx_status status = epx_step_arrive(round->comm);
+    bool is_last = phase == EPX_PHASE_DONE || round->operation == EPX_OPERATION_BARRIER;
+    enum epx_status status = epx_step_arrive(round->comm, is_last);
     if (status != EPX_OK) {
         round_over(round);
     }
@@ -262,6 +275,7 @@ enum epx_status epx_round_enter(struct epx_round *round, const struct epx_agreem
                                 const struct epx_publication *publication)
 {
     EPX_TRY(epx_round_publish(round, agreement, publication));
+    EPX_TRY(epx_remote_enter(round));
     EPX_TRY(epx_round_step(round, EPX_PHASE_ENTER));
     return epx_round_agree(round, fields, field_count);
 }

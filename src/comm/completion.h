@@ -54,6 +54,14 @@ struct epx_publication {
     uint64_t bytes;
 };
 
+/* What a rank on another host puts up at ENTER, as its stand-in has received it. */
+struct epx_remote_entry {
+    uint64_t step;
+    uint64_t round;
+    uint32_t operation;
+    struct epx_agreement agreement;
+};
+
 struct epx_round { /* caller's memory, one per running operation */
     struct epx_comm *comm;
     uint64_t number;
@@ -86,6 +94,10 @@ EPX_NODISCARD enum epx_status epx_round_begin_until(struct epx_round *round, str
                                                     enum epx_operation operation, uint64_t until_ns, bool *pending);
 EPX_NODISCARD enum epx_status epx_round_publish(struct epx_round *round, const struct epx_agreement *agreement,
                                                 const struct epx_publication *publication);
+/* The same of a rank on another host for which this one stands, before it arrives at ENTER; the publication lies in
+ * this rank's arena. */
+void epx_round_publish_for(struct epx_round *round, uint32_t rank, const struct epx_remote_entry *entry,
+                           const struct epx_publication *publication);
 EPX_NODISCARD enum epx_status epx_round_arrive(struct epx_round *round, enum epx_phase phase);
 EPX_NODISCARD enum epx_status epx_round_await(struct epx_round *round, uint64_t until_ns, bool *pending);
 EPX_NODISCARD enum epx_status epx_round_agree(struct epx_round *round, const struct epx_agreement_field *fields,

@@ -1,9 +1,12 @@
 /*
- * The control region: the one piece of memory that all ranks of a communicator map. It holds what decides a round (the
- * word), the count of arrivals, and a slot a rank. Integers of fixed width only, no pointers.
+ * The control region: the one piece of memory that all ranks of a communicator on a host map. It holds what decides a
+ * round (the word), the count of arrivals, and a slot a rank. Integers of fixed width only, no pointers.
  *
  * Rules: a slot is written by its rank alone; the word, the arrivals, the sleepers and the parts change by atomic
  * read-modify-write alone. What is read from another rank's slot is copied out, then checked, then used.
+ *
+ * In a world on several hosts each host has such a region, with a slot for every rank of the world. The slot of a
+ * remote rank is written by this host's agent (agent.h), its entries by the rank here that stands for it (hosts.h).
  */
 #ifndef EPX_COMM_CONTROL_REGION_H
 #define EPX_COMM_CONTROL_REGION_H
@@ -21,10 +24,19 @@
 #define EPX_CONTROL_LINE_BYTES 128u
 
 #define EPX_CONTROL_MAGIC   0x45505843u
-#define EPX_CONTROL_VERSION 3u
+#define EPX_CONTROL_VERSION 4u
 
 /* Bytes of the texts that say which world it is, with their NUL: a line each; a longer text is cut. */
 #define EPX_CONTROL_TEXT_BYTES EPX_CONTROL_LINE_BYTES
+
+/* Bytes of a host's name with its NUL; a longer one is cut. */
+#define EPX_CONTROL_HOST_BYTES 32u
+
+/* Who decides what becomes of a step of the world. */
+enum epx_decider {
+    EPX_DECIDER_HERE = 0,  /* ranks and agent of this host, by compare-and-swap of the word */
+    EPX_DECIDER_AGENT = 1, /* another host: ranks here propose, the agent of this host writes what was decided */
+};
 
 enum epx_life {
     EPX_LIFE_NONE = 0, /* has not come back from its bootstrap yet */
@@ -72,8 +84,8 @@ struct epx_control_process {
     uint32_t pid;            /* in the namespace below */
     uint32_t pid_namespace;  /* numbers of processes */
     uint32_t time_namespace; /* clocks: since_ns and start_ticks are those of this one */
-    uint32_t reserved;
-    uint64_t start_ticks; /* when it began, as /proc/<pid>/stat has it: tells it from a later one of the same pid */
+    uint32_t host;           /* in a world on several hosts: its number */
+    uint64_t start_ticks;    /* when it began, as /proc/<pid>/stat has it: tells it from a later one of the same pid */
 };
 _Static_assert(sizeof(struct epx_control_process) == 24, "layout");
 
@@ -87,7 +99,8 @@ struct epx_control_slot {
     uint32_t progress_reserved;
     struct epx_control_process process;
     _Atomic int64_t op_timeout_ms; /* how long the rank waits in a round, < 0: for ever; relaxed, for messages alone */
-    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 64];
+    char host_name[EPX_CONTROL_HOST_BYTES]; /* "" in a world on one host; written with process */
+    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 64 - EPX_CONTROL_HOST_BYTES];
 
     struct epx_control_entry entries[2];
     struct epx_control_failure failure;
@@ -97,6 +110,7 @@ _Static_assert(offsetof(struct epx_control_slot, since_ns) == 16, "layout");
 _Static_assert(offsetof(struct epx_control_slot, life) == 24, "layout");
 _Static_assert(offsetof(struct epx_control_slot, process) == 32, "layout");
 _Static_assert(offsetof(struct epx_control_slot, op_timeout_ms) == 56, "layout");
+_Static_assert(offsetof(struct epx_control_slot, host_name) == 64, "layout");
 _Static_assert(offsetof(struct epx_control_slot, entries) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control_slot, failure) == 3 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(sizeof(struct epx_control_slot) == 1024, "a slot is a multiple of the line");
@@ -142,6 +156,15 @@ struct epx_control {
     char job[EPX_CONTROL_TEXT_BYTES];    /* EPX_JOB, "" without */
     char origin[EPX_CONTROL_TEXT_BYTES]; /* where the ranks have met: "rank table /x/y.json", "token", ... */
 
+    /* Line 8: of a world on several hosts. */
+    _Atomic uint64_t world_step; /* the latest step at which ranks here wait for other hosts. Writers: ranks here, all
+                                    the same value, before they arrive (release) */
+    _Atomic uint64_t proposal; /* 0, or steps completed << 16 | 1 + rank here whose failure record asks for a decision.
+                                  Writers: ranks here, from 0; the agent, to 0, when the step was completed after all */
+    _Atomic uint32_t decider;  /* enum epx_decider. Writers: the agent; ranks here when the agent is gone */
+    _Atomic uint32_t bell;     /* raised after what the agent should see; it sleeps on it */
+    uint8_t world_pad[EPX_CONTROL_LINE_BYTES - 24];
+
     struct epx_control_slot slots[]; /* rank_count */
 };
 _Static_assert(offsetof(struct epx_control, word) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
@@ -151,7 +174,8 @@ _Static_assert(offsetof(struct epx_control, parts) == 4 * EPX_CONTROL_LINE_BYTES
 _Static_assert(offsetof(struct epx_control, name) == 5 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, job) == 6 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, origin) == 7 * EPX_CONTROL_LINE_BYTES, "layout");
-_Static_assert(offsetof(struct epx_control, slots) == 8 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, world_step) == 8 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, slots) == 9 * EPX_CONTROL_LINE_BYTES, "layout");
 
 static inline uint64_t epx_word_make(uint64_t step, uint32_t failed)
 {

@@ -1,5 +1,6 @@
 #include "comm/failure.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/futex.h"
 #include "memory/arena_stray.h"
@@ -7,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool status_is_failure(uint32_t status)
+bool epx_failure_status_exists(uint32_t status)
 {
     return status != EPX_OK &&
            strcmp(epx_status_phrase((enum epx_status)status), epx_status_phrase((enum epx_status) - 1)) != 0;
@@ -22,7 +23,7 @@ enum epx_status epx_failure_read(const struct epx_control *control, uint32_t ran
     }
     const struct epx_control_failure *record = &control->slots[rank].failure;
     uint32_t status = atomic_load_explicit(&record->status, memory_order_relaxed);
-    if (!status_is_failure(status)) {
+    if (!epx_failure_status_exists(status)) {
         return epx_fail(EPX_ERR_PROTOCOL, "rank %u failed with the unknown status %u", rank, status);
     }
     char text[EPX_ERROR_TEXT_BYTES];
@@ -44,35 +45,99 @@ void epx_word_wake(struct epx_control *control)
     }
 }
 
+static void record_write(struct epx_comm *comm, enum epx_status status, const char *text)
+{
+    struct epx_control_failure *record = &comm->slot->failure;
+    atomic_store_explicit(&record->status, (uint32_t)status, memory_order_relaxed);
+    (void)snprintf(record->text, sizeof record->text, "%s", text);
+}
+
+void epx_bell_ring(struct epx_control *control)
+{
+    (void)atomic_fetch_add(&control->bell, 1);
+    epx_futex_wake_all(&control->bell);
+}
+
+/* Whether another host decides, and this host's agent lives to say what it has decided. */
+static bool decided_elsewhere(struct epx_comm *comm)
+{
+    if (comm->hosts == NULL ||
+        atomic_load_explicit(&comm->control->decider, memory_order_acquire) != EPX_DECIDER_AGENT) {
+        return false;
+    }
+    uint32_t leader = epx_hosts_leader(comm->hosts, comm->hosts->own_host);
+    uint32_t life = atomic_load_explicit(&comm->control->slots[leader].life, memory_order_acquire);
+    if (life != EPX_LIFE_LEFT && (leader == comm->rank || !epx_arena_owner_dead(comm->arenas[leader]))) {
+        return true;
+    }
+    atomic_store_explicit(&comm->control->decider, EPX_DECIDER_HERE, memory_order_release);
+    return false;
+}
+
+/* Asks for a decision, unless somebody here has asked already: then that one is the cause. */
+static void propose(struct epx_comm *comm, uint64_t step, enum epx_status status, const char *text)
+{
+    struct epx_control *control = comm->control;
+    uint64_t expected = 0;
+    (void)pthread_mutex_lock(&comm->failure_lock);
+    if (atomic_load_explicit(&control->word.value, memory_order_acquire) == epx_word_make(step, 0) &&
+        atomic_load_explicit(&control->proposal, memory_order_acquire) == 0) {
+        record_write(comm, status, text);
+        (void)atomic_compare_exchange_strong(&control->proposal, &expected, epx_word_make(step, comm->rank + 1));
+    }
+    (void)pthread_mutex_unlock(&comm->failure_lock);
+    epx_bell_ring(control);
+}
+
 void epx_failure_offer(struct epx_comm *comm, uint64_t step, enum epx_status status, const char *text)
 {
     struct epx_control *control = comm->control;
+    if (decided_elsewhere(comm)) {
+        propose(comm, step, status, text);
+        return;
+    }
     uint64_t expected = epx_word_make(step, 0);
     bool changed = false;
     /* Nobody reads the record before the word names this rank, and from then on it never changes: it is written under
      * the lock, only while the word is not failed. So an offer that came too late may be followed by another one. */
     (void)pthread_mutex_lock(&comm->failure_lock);
     if (atomic_load_explicit(&control->word.value, memory_order_acquire) == expected) {
-        struct epx_control_failure *record = &comm->slot->failure;
-        atomic_store_explicit(&record->status, (uint32_t)status, memory_order_relaxed);
-        (void)snprintf(record->text, sizeof record->text, "%s", text);
+        record_write(comm, status, text);
         (void)epx_fault("round.fail", (int)comm->rank);
         changed = atomic_compare_exchange_strong(&control->word.value, &expected, epx_word_make(step, comm->rank + 1));
     }
     (void)pthread_mutex_unlock(&comm->failure_lock);
     if (changed) {
         epx_word_wake(control);
+        if (comm->hosts != NULL) {
+            epx_bell_ring(control);
+        }
     }
+}
+
+/* After a proposal the word changes soon: an agent that hears nothing for a while decides by itself. */
+static void decision_await(struct epx_comm *comm, uint64_t word)
+{
+    struct epx_control *control = comm->control;
+    (void)atomic_fetch_add(&control->sleepers, 1);
+    if (atomic_load(&control->word.value) == word) {
+        epx_futex_wait(&control->word.low, (uint32_t)word, epx_clock_ns() + comm->policy.slice_ns);
+    }
+    (void)atomic_fetch_sub(&control->sleepers, 1);
 }
 
 enum epx_status epx_failure_force(struct epx_comm *comm, enum epx_status status, const char *text)
 {
-    /* Another try only when a step was completed in between: that needs an arrival of every rank, this one included. */
+    /* Another try only when a step was completed in between: that needs an arrival of every rank, this one included; or
+     * while another host has not decided. */
     for (;;) {
         uint64_t word = atomic_load_explicit(&comm->control->word.value, memory_order_acquire);
         if (epx_word_failed(word) != 0) {
             return epx_failure_take(comm, word);
         }
         epx_failure_offer(comm, epx_word_step(word), status, text);
+        if (comm->hosts != NULL) {
+            decision_await(comm, word);
+        }
     }
 }

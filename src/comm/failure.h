@@ -6,6 +6,9 @@
 
 #include "comm/comm_object.h"
 
+/* Whether the number is a status of a failure. */
+bool epx_failure_status_exists(uint32_t status);
+
 /* The cause that a failed `word` names in a region of rank_count ranks, or in a copy of one: its status, the thread's
  * error text being set; EPX_ERR_PROTOCOL for a rank or a status that cannot be. */
 EPX_NODISCARD enum epx_status epx_failure_read(const struct epx_control *control, uint32_t rank_count, uint64_t word);
@@ -15,12 +18,16 @@ EPX_NODISCARD enum epx_status epx_failure_take(const struct epx_comm *comm, uint
 
 /*
  * Fails the communicator on every rank if exactly `step` steps are complete and it has not failed; otherwise changes
- * nothing. The caller looks at the word to see what came of it. Thread: any.
+ * nothing. The caller looks at the word to see what came of it. Where another host decides this asks for it, and the
+ * word changes later. Thread: any.
  */
 void epx_failure_offer(struct epx_comm *comm, uint64_t step, enum epx_status status, const char *text);
 
 /* Fails the communicator whatever the step; returns the status of the cause that was first. Thread: any. */
 EPX_NODISCARD enum epx_status epx_failure_force(struct epx_comm *comm, enum epx_status status, const char *text);
+
+/* Wakes this host's agent, in a world on several hosts. */
+void epx_bell_ring(struct epx_control *control);
 
 /* Wakes every rank that sleeps on the word; to be called after the word has changed. */
 void epx_word_wake(struct epx_control *control);

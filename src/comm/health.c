@@ -5,13 +5,13 @@
 static bool is_dead(const struct epx_health_view *view, uint32_t rank)
 {
     const struct epx_comm *comm = view->owner;
-    return rank != comm->rank && epx_arena_owner_dead(comm->shared.arenas[rank]);
+    return rank != comm->rank && epx_comm_is_here(comm, rank) && epx_arena_owner_dead(comm->arenas[rank]);
 }
 
 static uint32_t process_of(const struct epx_health_view *view, uint32_t rank)
 {
     const struct epx_comm *comm = view->owner;
-    return epx_arena_owner_pid(comm->shared.arenas[rank]);
+    return epx_comm_process_of(comm, rank);
 }
 
 static struct epx_health_view view_of(const struct epx_comm *comm)

@@ -29,7 +29,16 @@ bool epx_health_view_arrived(const struct epx_health_view *view, uint32_t rank, 
     return atomic_load_explicit(&slot_of(view, rank)->arrived_step, memory_order_acquire) >= step;
 }
 
-/* "rank 5 (pid 4711)", or "ranks 5-7" */
+/* "rank 5 (pid 4711)", in a world on several hosts "rank 5 (host b, pid 4711)" */
+static void rank_name(const struct epx_health_view *view, uint32_t rank, char *text, size_t text_bytes)
+{
+    char host[EPX_CONTROL_HOST_BYTES];
+    epx_control_text_copy(host, slot_of(view, rank)->host_name, sizeof host);
+    (void)snprintf(text, text_bytes, "rank %u (%s%s%spid %u)", rank, host[0] != '\0' ? "host " : "", host,
+                   host[0] != '\0' ? ", " : "", view->process_of(view, rank));
+}
+
+/* One rank by its name, or "ranks 5-7" */
 static void ranks_name(const struct epx_health_view *view, const struct epx_rank_set *set, char *text,
                        size_t text_bytes)
 {
@@ -37,8 +46,7 @@ static void ranks_name(const struct epx_health_view *view, const struct epx_rank
         epx_rank_set_print(set, text, text_bytes);
         return;
     }
-    uint32_t rank = epx_rank_set_first(set);
-    (void)snprintf(text, text_bytes, "rank %u (pid %u)", rank, view->process_of(view, rank));
+    rank_name(view, epx_rank_set_first(set), text, text_bytes);
 }
 
 /* "dispatch round 812" */
@@ -87,8 +95,9 @@ static void loss_print(const struct epx_health_view *view, const struct epx_rank
         epx_rank_set_print(&rest, ranks, sizeof ranks);
         (void)snprintf(others, sizeof others, "; also %s", ranks);
     }
-    (void)snprintf(text, text_bytes, "rank %u (pid %u) %s %s%s%s", rank, view->process_of(view, rank), verb, place,
-                   needed, others);
+    char name[NAME_TEXT_BYTES];
+    rank_name(view, rank, name, sizeof name);
+    (void)snprintf(text, text_bytes, "%s %s %s%s%s", name, verb, place, needed, others);
 }
 
 enum epx_status epx_health_view_examine(const struct epx_health_view *view, uint64_t step, uint64_t needed, char *text,
@@ -119,6 +128,28 @@ enum epx_status epx_health_view_examine(const struct epx_health_view *view, uint
     return EPX_OK;
 }
 
+/* In a world on several hosts a rank that has begun the round may itself wait for one of another host that has not:
+ * then only those that have not are late. */
+static void spare_begun(const struct epx_health_view *view, struct epx_rank_set *late, struct epx_rank_set *waiting)
+{
+    uint64_t round = epx_activity_round(epx_health_view_activity(view, view->rank));
+    struct epx_rank_set begun = {0};
+    struct epx_rank_set rest = {0};
+    for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+        if (epx_rank_set_has(late, rank)) {
+            uint64_t activity = epx_health_view_activity(view, rank);
+            bool is_inside = epx_activity_round(activity) == round && epx_activity_phase(activity) != EPX_PHASE_IDLE;
+            epx_rank_set_add(is_inside ? &begun : &rest, rank);
+        }
+    }
+    for (uint32_t rank = 0; epx_rank_set_count(&rest) > 0 && rank < view->rank_count; rank++) {
+        if (epx_rank_set_has(&begun, rank)) {
+            epx_rank_set_add(waiting, rank);
+        }
+    }
+    *late = epx_rank_set_count(&rest) > 0 ? rest : *late;
+}
+
 void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, uint64_t since_ns, uint64_t now_ns,
                            char *text, size_t text_bytes)
 {
@@ -130,6 +161,9 @@ void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, ui
     if (epx_rank_set_count(&late) == 0) {
         (void)snprintf(text, text_bytes, "%s", "");
         return;
+    }
+    if (slot_of(view, view->rank)->host_name[0] != '\0') {
+        spare_begun(view, &late, &waiting);
     }
     uint64_t activity = epx_health_view_activity(view, view->rank);
     double waited_s = now_ns > since_ns ? (double)(now_ns - since_ns) / 1e9 : 0.0;

@@ -32,6 +32,8 @@ enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
 /* A death is reported after at most two slices; each look reads a line or two of every rank. */
 #define SLICE_NS          20000000u
 #define SLICE_NS_PER_RANK 100000u
+/* How much longer than its deadline a rank waits for the agents when they alone are missing. */
+#define AGREEMENT_GRACE_NS 1000000000u
 /* A look that comes late by more slices than these: this process itself was stopped, not just slow. */
 #define STOPPED_SLICES 10u
 
@@ -66,15 +68,33 @@ static uint64_t word_load(const struct epx_comm *comm)
 
 static uint64_t arrivals_needed(const struct epx_comm *comm, uint64_t step)
 {
-    return (uint64_t)comm->rank_count * step;
+    return (uint64_t)comm->here_count * step;
 }
 
+/* All ranks here have arrived. */
 static void step_complete(struct epx_comm *comm, uint64_t step)
 {
+    if (comm->wait_world) {
+        epx_bell_ring(comm->control);
+        return;
+    }
     uint64_t expected = epx_word_make(step - 1, 0);
     if (atomic_compare_exchange_strong(&comm->control->word.value, &expected, epx_word_make(step, 0))) {
         epx_word_wake(comm->control);
     }
+}
+
+/* All ranks of the world seem to have arrived, and no agent says so. What is known of other hosts is some time old. */
+static enum epx_status agreement_blame(const struct wait *wait, char *text, size_t text_bytes)
+{
+    uint64_t now_ns = epx_clock_ns();
+    if (now_ns < wait->deadline_ns + AGREEMENT_GRACE_NS) {
+        return EPX_OK;
+    }
+    (void)snprintf(text, text_bytes,
+                   "the hosts have not agreed on step %llu, at which all ranks have arrived, for %.1f s",
+                   (unsigned long long)wait->step, (double)(now_ns - wait->since_ns) / 1e9);
+    return EPX_ERR_TIMEOUT;
 }
 
 /* The deadline has passed: whom to blame. EPX_OK when the last one arrived at this moment. */
@@ -89,10 +109,10 @@ static enum epx_status wait_blame(const struct wait *wait, char *text, size_t te
     uint64_t arrivals = atomic_load_explicit(&comm->control->arrivals, memory_order_acquire);
     if (arrivals >= arrivals_needed(comm, wait->step)) {
         step_complete(comm, wait->step);
-        return EPX_OK;
+        return comm->wait_world ? agreement_blame(wait, text, text_bytes) : EPX_OK;
     }
     (void)snprintf(text, text_bytes, "all %u ranks say that they have arrived at step %llu, %llu arrivals are missing",
-                   comm->rank_count, (unsigned long long)wait->step,
+                   comm->here_count, (unsigned long long)wait->step,
                    (unsigned long long)(arrivals_needed(comm, wait->step) - arrivals));
     return EPX_ERR_PROTOCOL;
 }
@@ -111,7 +131,9 @@ static void wait_examine(struct wait *wait, uint64_t now_ns)
     uint64_t arrivals = atomic_load_explicit(&comm->control->arrivals, memory_order_acquire);
     if (arrivals >= arrivals_needed(comm, wait->step)) {
         step_complete(comm, wait->step);
-        return;
+        if (!comm->wait_world) {
+            return;
+        }
     }
     char text[EPX_ERROR_TEXT_BYTES];
     uint64_t activity = atomic_load_explicit(&comm->slot->activity, memory_order_relaxed);
@@ -199,7 +221,7 @@ enum epx_status epx_wait_policy_choose(uint32_t rank_count, struct epx_wait_poli
     return EPX_OK;
 }
 
-enum epx_status epx_step_arrive(struct epx_comm *comm)
+enum epx_status epx_step_arrive(struct epx_comm *comm, bool is_last)
 {
     struct epx_control *control = comm->control;
     uint64_t step = comm->step + 1;
@@ -209,6 +231,10 @@ enum epx_status epx_step_arrive(struct epx_comm *comm)
     }
     if (epx_fault("round.arrive", (int)comm->rank)) {
         return epx_failure_force(comm, EPX_ERR_INTERNAL, "fault point round.arrive");
+    }
+    comm->wait_world = is_last && comm->hosts != NULL;
+    if (comm->wait_world) {
+        atomic_store_explicit(&control->world_step, step, memory_order_release);
     }
     order_release(comm->order_tag);
     uint64_t now_ns = epx_clock_ns();
@@ -285,7 +311,7 @@ static bool pace_over(const struct epx_comm *comm, uint64_t behind)
 
 void epx_step_pace(struct epx_comm *comm)
 {
-    uint64_t behind = comm->parts > 0 ? (comm->parts - 1) * comm->rank_count : 0;
+    uint64_t behind = comm->parts > 0 ? (comm->parts - 1) * comm->here_count : 0;
     comm->parts++;
     atomic_fetch_add_explicit(&comm->control->parts, 1, memory_order_relaxed);
     if (!comm->paces) {

@@ -12,9 +12,10 @@
 /* The policy that EPX_WAIT asks for: EPX_ERR_CONFIG. */
 EPX_NODISCARD enum epx_status epx_wait_policy_choose(uint32_t rank_count, struct epx_wait_policy *policy);
 
-/* Arrives at the rank's next step. Else than EPX_OK: the communicator has failed, with this status. Thread: the one
- * that runs the round. */
-EPX_NODISCARD enum epx_status epx_step_arrive(struct epx_comm *comm);
+/* Arrives at the rank's next step, the last of its round or one before. In a world on several hosts all hosts meet at
+ * the last one, and the ranks of a host at the others. Else than EPX_OK: the communicator has failed, with this status.
+ * Thread: the one that runs the round. */
+EPX_NODISCARD enum epx_status epx_step_arrive(struct epx_comm *comm, bool is_last);
 
 /*
  * Waits for the step at which the rank has arrived. EPX_OK and not *pending: it is complete, all memory that any rank

@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "base/futex.h"
 #include "base/thread.h"
+#include "comm/meeting.h"
 #include "comm/rank_table.h"
 #include "epx/launcher.h"
 #include "epx/objects.h"
@@ -22,6 +23,7 @@ struct creation {
     uint32_t rank_count;
     uint32_t server_rank_count; /* unless the config says otherwise */
     const char *what;
+    const struct epx_rank_table *table; /* null without */
 };
 
 void epx_communicator_release(struct epx_communicator *communicator)
@@ -85,6 +87,10 @@ static enum epx_status create(const struct creation *creation, const struct epx_
         .op_timeout_ms = config->op_timeout_ms,
         .what = creation->what,
     };
+    struct epx_meeting meeting;
+    bool meets;
+    EPX_TRY(epx_meeting_choose(creation->table, &meeting, &meets));
+    spec.meeting = meets ? &meeting : NULL;
     memcpy(spec.key, creation->key, sizeof spec.key);
     (void)snprintf(spec.name, sizeof spec.name, "%s", config->name);
     struct epx_communicator *communicator = calloc(1, sizeof *communicator);
@@ -123,6 +129,7 @@ static enum epx_status create_from_loaded(const char *path, const struct epx_ran
         .rank_count = table->rank_count,
         .server_rank_count = table_server_ranks(table),
         .what = what,
+        .table = table,
     };
     if (rank >= table->rank_count) {
         return epx_fail(EPX_ERR_INVALID, "rank is %u, must be in [0, %u) as %s has it", rank, table->rank_count, path);

@@ -163,6 +163,9 @@ enum epx_status epx_combine_plan_create(const struct epx_combine_request *reques
     if (status == EPX_OK) {
         status = alloc_all(plan);
     }
+    if (status == EPX_OK) {
+        status = epx_combine_remote_create(plan);
+    }
     if (status != EPX_OK) {
         epx_combine_plan_destroy(plan);
         return status;
@@ -184,6 +187,7 @@ void epx_combine_plan_destroy(struct epx_combine_plan *plan)
     if (plan == NULL) {
         return;
     }
+    epx_combine_remote_destroy(plan);
     free_shared(plan->exchange);
     free_shared(plan->tp_exchange);
     free_shared(plan->staged);

@@ -9,6 +9,7 @@
 #include "kernel/kernel.h"
 #include "moe/exchange.h"
 #include "moe/layout.h"
+#include "moe/mirrors.h"
 #include "moe/request.h"
 #include "moe/rounds.h"
 #include "moe/routing.h"
@@ -77,6 +78,8 @@ struct epx_combine_plan {
     struct epx_team team;
     struct epx_combine_lane *lanes; /* [team.thread_count] */
 
+    struct epx_combine_remote *remote; /* null in a world on one host */
+
     struct epx_combine_binding binding; /* of the plan's own bind, reserve and run */
     struct epx_combine_run run;
 };
@@ -93,6 +96,11 @@ EPX_NODISCARD enum epx_status epx_combine_publish_rows(struct epx_combine_run *r
 
 /* Fills the exchange region. combine_publish.c */
 EPX_NODISCARD enum epx_status epx_combine_publish(struct epx_combine_run *run, struct epx_publication *publication);
+
+/* What a plan needs where the world has several hosts; begins to send and receive. combine_remote.c */
+EPX_NODISCARD enum epx_status epx_combine_remote_create(struct epx_combine_plan *plan);
+void epx_combine_remote_destroy(struct epx_combine_plan *plan);
+EPX_NODISCARD enum epx_status epx_combine_begin_remote(struct epx_combine_run *run);
 
 /* Reads every rank's publication into the blocks. combine_collect.c */
 EPX_NODISCARD enum epx_status epx_combine_collect(struct epx_combine_run *run);

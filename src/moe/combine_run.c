@@ -7,7 +7,7 @@ struct operation {
     struct epx_combine_binding *binding;
 };
 
-static enum epx_status arrive(struct epx_combine_run *run)
+static enum epx_status publish(struct epx_combine_run *run)
 {
     const struct epx_combine_plan *plan = run->plan;
     struct epx_publication publication = {0};
@@ -19,7 +19,8 @@ static enum epx_status arrive(struct epx_combine_run *run)
     EPX_TRY(epx_combine_publish(run, &publication));
     epx_moe_agreement_init(&agreement, &plan->request.shape, &plan->world, false, EPX_MOE_GROUP_EP);
     epx_moe_agreement_set_views(&agreement, false, run->views_round);
-    return epx_rounds_arrive(&run->rounds, &agreement, &publication);
+    EPX_TRY(epx_rounds_publish(&run->rounds, &agreement, &publication));
+    return epx_combine_begin_remote(run);
 }
 
 static void count_rows(void *context)
@@ -74,7 +75,7 @@ static enum epx_status take_turn(void *context, uint64_t until_ns, bool *pending
         return epx_rounds_fail(&run->rounds, EPX_ERR_NULL, "rank %lld: a tensor of combine has no address",
                                (long long)plan->world.rank);
     }
-    return arrive(run);
+    return publish(run);
 }
 
 bool epx_combine_binding_advance(struct epx_combine_plan *plan, struct epx_combine_binding *binding, uint64_t until_ns,

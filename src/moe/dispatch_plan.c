@@ -174,6 +174,9 @@ enum epx_status epx_dispatch_plan_create(const struct epx_dispatch_request *requ
     if (status == EPX_OK) {
         status = alloc_all(plan);
     }
+    if (status == EPX_OK) {
+        status = epx_dispatch_remote_create(plan);
+    }
     if (status != EPX_OK) {
         epx_dispatch_plan_destroy(plan);
         return status;
@@ -195,6 +198,7 @@ void epx_dispatch_plan_destroy(struct epx_dispatch_plan *plan)
     if (plan == NULL) {
         return;
     }
+    epx_dispatch_remote_destroy(plan);
     free_shared(plan->exchange);
     free_shared(plan->tp_exchange);
     free_shared(plan->quantized_rows);

@@ -1,7 +1,7 @@
 /*
  * The inside of a dispatch plan, shared by the stages of the operator:
- *   publish (own routing, own rows made readable) -> enter -> collect (what the peers published) -> count -> rows ->
- *   tensor-parallel exchange -> done.
+ *   publish (own routing, own rows made readable) -> rows to and from other hosts -> enter -> collect (what the peers
+ * published) -> count -> rows -> tensor-parallel exchange -> done.
  */
 #ifndef EPX_MOE_DISPATCH_PLAN_H
 #define EPX_MOE_DISPATCH_PLAN_H
@@ -9,6 +9,7 @@
 #include "kernel/kernel.h"
 #include "moe/exchange.h"
 #include "moe/layout.h"
+#include "moe/mirrors.h"
 #include "moe/request.h"
 #include "moe/rounds.h"
 #include "moe/shape.h"
@@ -85,12 +86,19 @@ struct epx_dispatch_plan {
     struct epx_team team;
     struct epx_dispatch_lane *lanes; /* [team.thread_count] */
 
+    struct epx_dispatch_remote *remote; /* null in a world on one host */
+
     struct epx_dispatch_binding binding; /* of the plan's own bind, reserve and run */
     struct epx_dispatch_run run;
 };
 
 /* Routes, makes rows readable, fills the exchange region; fails the round. dispatch_publish.c */
 EPX_NODISCARD enum epx_status epx_dispatch_publish(struct epx_dispatch_run *run, struct epx_publication *publication);
+
+/* What a plan needs where the world has several hosts; begins to send and receive. dispatch_remote.c */
+EPX_NODISCARD enum epx_status epx_dispatch_remote_create(struct epx_dispatch_plan *plan);
+void epx_dispatch_remote_destroy(struct epx_dispatch_plan *plan);
+EPX_NODISCARD enum epx_status epx_dispatch_begin_remote(struct epx_dispatch_run *run);
 
 /* Reads every rank's publication into plan->sources. dispatch_collect.c */
 EPX_NODISCARD enum epx_status epx_dispatch_collect(struct epx_dispatch_run *run);

@@ -8,7 +8,7 @@ struct operation {
     struct epx_dispatch_binding *binding;
 };
 
-static enum epx_status arrive(struct epx_dispatch_run *run)
+static enum epx_status publish(struct epx_dispatch_run *run)
 {
     const struct epx_dispatch_plan *plan = run->plan;
     struct epx_publication publication = {0};
@@ -16,7 +16,8 @@ static enum epx_status arrive(struct epx_dispatch_run *run)
     EPX_TRY(epx_dispatch_publish(run, &publication));
     epx_moe_agreement_init(&agreement, &plan->request.shape, &plan->world, plan->smooth, EPX_MOE_GROUP_EP);
     epx_moe_agreement_set_views(&agreement, epx_view_present(&run->tensors->row_views), 0);
-    return epx_rounds_arrive(&run->rounds, &agreement, &publication);
+    EPX_TRY(epx_rounds_publish(&run->rounds, &agreement, &publication));
+    return epx_dispatch_begin_remote(run);
 }
 
 static enum epx_status move(void *context)
@@ -81,7 +82,7 @@ static enum epx_status take_turn(void *context, uint64_t until_ns, bool *pending
         return epx_rounds_fail(&run->rounds, EPX_ERR_NULL, "rank %lld: a tensor of dispatch has no address",
                                (long long)plan->world.rank);
     }
-    return arrive(run);
+    return publish(run);
 }
 
 bool epx_dispatch_binding_advance(struct epx_dispatch_plan *plan, struct epx_dispatch_binding *binding,

@@ -164,6 +164,7 @@ EPX_NODISCARD enum epx_status epx_combine_run(struct epx_combine_plan *plan, str
 /* Which wait a run has before it. */
 enum epx_moe_stage {
     EPX_MOE_STAGE_TURN,  /* waits for its turn among the rounds of the communicator */
+    EPX_MOE_STAGE_WIRE,  /* waits for what goes to and comes from other hosts */
     EPX_MOE_STAGE_ENTER, /* waits for the others to enter */
     EPX_MOE_STAGE_DONE,  /* waits for the others to be done */
     EPX_MOE_STAGE_OVER,

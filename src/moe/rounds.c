@@ -96,10 +96,26 @@ enum epx_status epx_rounds_enter(struct epx_rounds *rounds, enum epx_moe_group g
     return status == EPX_OK ? EPX_OK : spread(rounds, group, status);
 }
 
-enum epx_status epx_rounds_arrive(struct epx_rounds *rounds, const struct epx_agreement *agreement,
-                                  const struct epx_publication *publication)
+enum epx_status epx_rounds_publish(struct epx_rounds *rounds, const struct epx_agreement *agreement,
+                                   const struct epx_publication *publication)
 {
     enum epx_status status = epx_round_publish(&rounds->ep, agreement, publication);
+    return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
+}
+
+enum epx_status epx_rounds_begin_remote(struct epx_rounds *rounds, const struct epx_remote_source *source,
+                                        const struct epx_remote_sink *sink)
+{
+    enum epx_status status = epx_remote_begin(&rounds->ep, source, sink);
+    return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
+}
+
+enum epx_status epx_rounds_await_remote(struct epx_rounds *rounds, uint64_t until_ns, bool *pending)
+{
+    enum epx_status status = epx_remote_await(&rounds->ep, until_ns, pending);
+    if (*pending) {
+        return EPX_OK;
+    }
     if (status == EPX_OK) {
         status = epx_round_arrive(&rounds->ep, EPX_PHASE_ENTER);
     }

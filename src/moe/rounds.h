@@ -10,6 +10,7 @@
 #define EPX_MOE_ROUNDS_H
 
 #include "comm/completion.h"
+#include "comm/remote.h"
 #include "moe/agreement_fields.h"
 #include "moe/request.h"
 
@@ -39,9 +40,13 @@ struct epx_rounds_place {
 EPX_NODISCARD enum epx_status epx_rounds_begin(struct epx_rounds *rounds, const struct epx_rounds_place *place,
                                                uint64_t until_ns, bool *pending);
 
-/* Publishes and arrives at ENTER of the expert-parallel group; the wait for it and the comparison of arguments. */
-EPX_NODISCARD enum epx_status epx_rounds_arrive(struct epx_rounds *rounds, const struct epx_agreement *agreement,
-                                                const struct epx_publication *publication);
+/* Publishes in the expert-parallel group; what crosses to other hosts, of which there is nothing on one host (see
+ * comm/remote.h), and the arrival at ENTER when it has; the wait for ENTER and the comparison of arguments. */
+EPX_NODISCARD enum epx_status epx_rounds_publish(struct epx_rounds *rounds, const struct epx_agreement *agreement,
+                                                 const struct epx_publication *publication);
+EPX_NODISCARD enum epx_status epx_rounds_begin_remote(struct epx_rounds *rounds, const struct epx_remote_source *source,
+                                                      const struct epx_remote_sink *sink);
+EPX_NODISCARD enum epx_status epx_rounds_await_remote(struct epx_rounds *rounds, uint64_t until_ns, bool *pending);
 EPX_NODISCARD enum epx_status epx_rounds_await_enter(struct epx_rounds *rounds, uint64_t until_ns, bool *pending);
 
 /* epx_round_enter and epx_round_peer of one group's round. */

@@ -16,6 +16,11 @@ bool epx_moe_token_count_fits(const struct epx_moe_shape *shape, int64_t rank_co
     return shape->global_token_count == 0 || token_count <= *limit;
 }
 
+int64_t epx_moe_token_limit(const struct epx_moe_shape *shape, int64_t rank_count, int64_t token_count)
+{
+    return shape->global_token_count != 0 ? shape->global_token_count / rank_count : token_count;
+}
+
 int64_t epx_moe_global_token_count(const struct epx_moe_shape *shape, int64_t rank_count, int64_t token_count)
 {
     return shape->global_token_count != 0 ? shape->global_token_count : rank_count * token_count;
@@ -105,6 +110,10 @@ static enum epx_status tp_check(const struct epx_moe_shape *shape, const struct 
     if (epx_comm_rank_count(tp_comm) != 2) {
         return epx_fail(EPX_ERR_INVALID, "the communicator of groupTp has %u ranks, must have 2 (tpWorldSize)",
                         epx_comm_rank_count(tp_comm));
+    }
+    if (epx_comm_host_count(tp_comm) != 1) {
+        return epx_fail(EPX_ERR_UNSUPPORTED, "the ranks of groupTp are on %u hosts, must be on one",
+                        epx_comm_host_count(tp_comm));
     }
     return EPX_OK;
 }

@@ -40,6 +40,9 @@ EPX_NODISCARD enum epx_status epx_moe_shape_check(const struct epx_moe_shape *sh
 bool epx_moe_token_count_fits(const struct epx_moe_shape *shape, int64_t rank_count, int64_t token_count,
                               int64_t *limit);
 
+/* Most tokens of any rank, as a rank with token_count tokens knows it: without globalBs all have as many. */
+int64_t epx_moe_token_limit(const struct epx_moe_shape *shape, int64_t rank_count, int64_t token_count);
+
 /* globalBs, or what 0 stands for on a rank with token_count tokens. */
 int64_t epx_moe_global_token_count(const struct epx_moe_shape *shape, int64_t rank_count, int64_t token_count);
 

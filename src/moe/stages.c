@@ -8,6 +8,16 @@ static enum epx_status pass_turn(const struct epx_moe_stages *stages, enum epx_m
 {
     EPX_TRY(stages->take_turn(stages->operation, until_ns, pending));
     if (!*pending) {
+        *stage = EPX_MOE_STAGE_WIRE;
+    }
+    return EPX_OK;
+}
+
+static enum epx_status pass_wire(const struct epx_moe_stages *stages, enum epx_moe_stage *stage, uint64_t until_ns,
+                                 bool *pending)
+{
+    EPX_TRY(epx_rounds_await_remote(stages->rounds, until_ns, pending));
+    if (!*pending) {
         *stage = EPX_MOE_STAGE_ENTER;
     }
     return EPX_OK;
@@ -56,6 +66,9 @@ bool epx_moe_stages_advance(const struct epx_moe_stages *stages, enum epx_moe_st
     *status = EPX_OK;
     if (*stage == EPX_MOE_STAGE_TURN) {
         *status = pass_turn(stages, stage, until_ns, &pending);
+    }
+    if (*status == EPX_OK && *stage == EPX_MOE_STAGE_WIRE && !pending) {
+        *status = pass_wire(stages, stage, until_ns, &pending);
     }
     if (*status == EPX_OK && *stage == EPX_MOE_STAGE_ENTER && !pending) {
         *status = pass_enter(stages, stage, until_ns, &pending);

@@ -1,6 +1,6 @@
 /*
- * The course of an operation between its waits: its turn, ENTER, moving rows, DONE. Each wait may end as pending; the
- * operation goes on later, on any thread.
+ * The course of an operation between its waits: its turn, what crosses to other hosts, ENTER, moving rows, DONE. Each
+ * wait may end as pending; the operation goes on later, on any thread.
  */
 #ifndef EPX_MOE_STAGES_H
 #define EPX_MOE_STAGES_H
@@ -11,7 +11,7 @@
 /* An operation. What `run` points to is the plan's, and this operation's from its turn to the end of its rounds. */
 struct epx_moe_stages {
     void *operation; /* for the functions */
-    /* Waits for its turn; when it has come fills the run, publishes and arrives. */
+    /* Waits for its turn; when it has come fills the run, publishes and begins what crosses to other hosts. */
     enum epx_status (*take_turn)(void *operation, uint64_t until_ns, bool *pending);
     enum epx_status (*move)(void *operation);
     void (*count_rows)(void *operation); /* into the statistics, after success */

@@ -1,5 +1,6 @@
 #include "ranks/property_world.h"
 
+#include "comm/meeting.h"
 #include "ranks/property_run.h"
 
 #include <stdio.h>
@@ -125,6 +126,15 @@ static enum epx_status open_comm(const struct property_case *test, int64_t group
     const uint64_t words[4] = {test->seed, (uint64_t)test->number, (uint64_t)group, (uint64_t)getpgrp()};
     memcpy(spec.key, words, sizeof spec.key);
     (void)snprintf(spec.name, sizeof spec.name, "case %lld group %lld", (long long)test->number, (long long)group);
+    struct epx_meeting meeting;
+    if (test->hosts != NULL && group < 2) {
+        char host[16];
+        (void)snprintf(host, sizeof host, "host%u", test->hosts->host_of[rank]);
+        (void)setenv("EPX_HOST_ID", host, 1);
+        EPX_TRY(epx_meeting_parse(test->hosts->root, &meeting));
+        (void)snprintf(meeting.own_ip, sizeof meeting.own_ip, "127.0.0.1");
+        spec.meeting = &meeting;
+    }
     return epx_comm_open(&spec, out);
 }
 
@@ -143,6 +153,15 @@ static bool run_worlds(const struct property_case *test, struct property_rank *r
     return true;
 }
 
+static uint32_t host_count(const struct property_case *test)
+{
+    uint64_t seen = 0;
+    for (int64_t rank = 0; test->hosts != NULL && rank < test->limits.rank_count; rank++) {
+        seen |= UINT64_C(1) << test->hosts->host_of[rank];
+    }
+    return test->hosts != NULL ? (uint32_t)__builtin_popcountll(seen) : 1;
+}
+
 static bool open_comms(const struct property_case *test, struct property_rank *rank)
 {
     int64_t group_size = test->limits.rank_count;
@@ -151,6 +170,10 @@ static bool open_comms(const struct property_case *test, struct property_rank *r
     if (open_comm(test, group, (uint32_t)group_rank, (uint32_t)group_size, (uint32_t)test->limits.server_rank_count,
                   &rank->comm) != EPX_OK) {
         return property_report_set(rank->report, "open: %s", epx_error_text());
+    }
+    if (epx_comm_host_count(rank->comm) != host_count(test)) {
+        return property_report_set(rank->report, "%u hosts, must be %u", epx_comm_host_count(rank->comm),
+                                   host_count(test));
     }
     if (test->limits.tp_count == 2 &&
         open_comm(test, 2 + group_rank, (uint32_t)group, 2, 2, &rank->tp_comm) != EPX_OK) {

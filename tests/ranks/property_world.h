@@ -15,6 +15,7 @@
 
 #define PROPERTY_WORLD_MAX  4
 #define PROPERTY_TEXT_BYTES 1024
+#define PROPERTY_RANK_MAX   16
 
 struct property_options {
     uint64_t seed;
@@ -24,6 +25,12 @@ struct property_options {
     bool verbose;
 };
 
+/* Ranks that are processes and pretend to be on several hosts, each group of a case in the same way. */
+struct property_hosts {
+    uint32_t host_of[PROPERTY_RANK_MAX]; /* by rank of the group */
+    char root[64];                       /* as EPX_ROOT has it */
+};
+
 struct property_case {
     uint64_t seed;
     int64_t number;
@@ -31,6 +38,7 @@ struct property_case {
     int64_t rank_count; /* all groups together */
     int64_t world_count;
     struct world worlds[PROPERTY_WORLD_MAX];
+    const struct property_hosts *hosts; /* null: one host */
 };
 
 /* What a rank has to say; text is "" when all was right. Shared between processes. */

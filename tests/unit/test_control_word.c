@@ -24,6 +24,7 @@ static struct epx_comm *made_up_comm(void)
     assert_non_null(comm->control);
     memset(comm->control, 0, bytes);
     comm->rank_count = RANKS;
+    comm->here_count = RANKS;
     comm->rank = 0;
     comm->slot = &comm->control->slots[0];
     comm->order_tag = epx_step_order_tag((const uint8_t[32]){0});
@@ -110,7 +111,7 @@ static void offer__only_at_its_step(void **state)
 static enum epx_status step_pass(struct epx_comm *comm, uint64_t *waited_ns)
 {
     bool pending;
-    EPX_TRY(epx_step_arrive(comm));
+    EPX_TRY(epx_step_arrive(comm, true));
     return epx_step_await(comm, EPX_NEVER, waited_ns, &pending);
 }
 

@@ -1,0 +1,171 @@
+#include "comm/world.h"
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "comm/agent.h"
+#include "comm/remote.h"
+#include "comm/step.h"
+#include "transport/wire.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static enum epx_status census_take(const struct epx_comm_spec *spec, const struct epx_wire *wire,
+                                   struct epx_census *census)
+{
+    struct epx_census_request request = {
+        .rank = spec->rank,
+        .rank_count = spec->rank_count,
+        .timeout_ms = spec->join_timeout_ms,
+        .what = spec->what != NULL ? spec->what : "communicator",
+        .meeting = *spec->meeting,
+    };
+    memcpy(request.key, spec->key, sizeof request.key);
+    EPX_TRY(epx_census_host(request.host_id, request.host_name));
+    if (wire != NULL) {
+        request.card = epx_wire_address(wire, &request.card_bytes);
+    }
+    return epx_census_take(&request, census);
+}
+
+enum epx_status epx_world_meet(struct epx_comm *comm, const struct epx_comm_spec *spec, struct epx_census *census)
+{
+    if (spec->meeting == NULL) {
+        return EPX_OK;
+    }
+    struct epx_wire *wire = NULL;
+    const struct epx_wire_handler handler = epx_remote_handler(comm);
+    if (epx_wire_available()) {
+        EPX_TRY(epx_wire_open(spec->meeting->own_ip, &handler, spec->rank_count, &wire));
+    }
+    enum epx_status status = census_take(spec, wire, census);
+    if (status == EPX_OK && census->host_count > 1) {
+        status = wire != NULL ? epx_hosts_create(census, spec->rank, &comm->hosts)
+                              : epx_fail(EPX_ERR_UNSUPPORTED, "the ranks are on %u hosts, and this epx has no wire: %s",
+                                         census->host_count, epx_wire_description());
+    }
+    if (comm->hosts == NULL) {
+        epx_wire_close(wire); /* one host, or a failure */
+        return status;
+    }
+    comm->hosts->wire = wire;
+    comm->here_count = comm->hosts->here_count;
+    return epx_remote_create(comm);
+}
+
+void epx_world_host_key(const struct epx_comm *comm, const uint8_t key[32], uint8_t host_key[32])
+{
+    if (comm->hosts == NULL) {
+        memcpy(host_key, key, 32);
+        return;
+    }
+    struct epx_digest_state state;
+    uint32_t host = comm->hosts->own_host;
+    epx_digest_init(&state);
+    epx_digest_update(&state, "host", sizeof "host");
+    epx_digest_update(&state, key, 32);
+    epx_digest_update(&state, &host, sizeof host);
+    epx_digest_final(&state, host_key);
+}
+
+enum epx_status epx_world_arenas(struct epx_comm *comm)
+{
+    const struct epx_hosts *hosts = comm->hosts;
+    if (hosts == NULL) {
+        comm->arenas = comm->shared.arenas;
+        return EPX_OK;
+    }
+    comm->arenas = calloc(comm->rank_count, sizeof(struct epx_arena *));
+    if (comm->arenas == NULL) {
+        return epx_fail(EPX_ERR_NO_MEMORY, "no memory for the arenas of %u ranks", comm->rank_count);
+    }
+    for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
+        comm->arenas[rank] = comm->shared.arenas[hosts->place_of[rank] % hosts->here_count];
+    }
+    return EPX_OK;
+}
+
+/* Whether this rank and `other`, of another host, exchange messages: one stands for the other. */
+static bool exchanges_with(const struct epx_comm *comm, uint32_t other)
+{
+    const struct epx_hosts *hosts = comm->hosts;
+    return !epx_comm_is_here(comm, other) && (epx_hosts_stand_in(hosts, comm->rank, hosts->host_of[other]) == other ||
+                                              epx_hosts_stand_in(hosts, other, hosts->own_host) == comm->rank);
+}
+
+static enum epx_status wires_connect(struct epx_comm *comm, const struct epx_census *census)
+{
+    for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
+        const struct epx_census_member *member = &census->members[rank];
+        if (exchanges_with(comm, rank)) {
+            EPX_TRY(epx_wire_connect(comm->hosts->wire, rank, member->card, member->card_bytes, comm->rank));
+        }
+    }
+    return EPX_OK;
+}
+
+/* Where the ranks of other hosts are, for messages and for a look from outside. */
+static void hosts_introduce(struct epx_comm *comm)
+{
+    const struct epx_hosts *hosts = comm->hosts;
+    bool leads = epx_hosts_leader(hosts, hosts->own_host) == comm->rank;
+    for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
+        struct epx_control_slot *slot = &comm->control->slots[rank];
+        uint32_t host = hosts->host_of[rank];
+        if (rank != comm->rank && (!leads || epx_comm_is_here(comm, rank))) {
+            continue;
+        }
+        (void)snprintf(slot->host_name, sizeof slot->host_name, "%.*s", (int)sizeof slot->host_name - 1,
+                       hosts->host_names[host]);
+        slot->process.host = host;
+        slot->process.pid = hosts->pids[rank];
+    }
+}
+
+/* A step of the whole world: who has passed it is connected, and so are all others. */
+static enum epx_status all_meet(struct epx_comm *comm, const struct epx_comm_spec *spec)
+{
+    bool pending;
+    uint64_t waited_ns = 0;
+    atomic_store_explicit(&comm->op_timeout_ms, spec->join_timeout_ms, memory_order_relaxed);
+    EPX_TRY(epx_step_arrive(comm, true));
+    EPX_TRY(epx_step_await(comm, EPX_NEVER, &waited_ns, &pending));
+    atomic_store_explicit(&comm->op_timeout_ms, spec->op_timeout_ms, memory_order_relaxed);
+    return EPX_OK;
+}
+
+enum epx_status epx_world_connect(struct epx_comm *comm, const struct epx_comm_spec *spec, struct epx_census *census)
+{
+    struct epx_hosts *hosts = comm->hosts;
+    if (hosts == NULL) {
+        return EPX_OK;
+    }
+    hosts_introduce(comm);
+    EPX_TRY(wires_connect(comm, census));
+    if (epx_hosts_leader(hosts, hosts->own_host) == comm->rank) {
+        EPX_TRY(epx_agent_start(comm, census->links, census->link_count, &hosts->agent));
+        census->link_count = 0; /* the agent's now */
+    }
+    EPX_TRY(all_meet(comm, spec));
+    epx_log(EPX_LOG_INFO, "%s: rank %u on host %s (%u of %u), %s between hosts", comm->name, comm->rank,
+            hosts->host_names[hosts->own_host], hosts->own_host, hosts->host_count, epx_wire_description());
+    return EPX_OK;
+}
+
+void epx_world_leave(struct epx_comm *comm)
+{
+    struct epx_hosts *hosts = comm->hosts;
+    if (hosts == NULL) {
+        return;
+    }
+    if (comm->process == getpid() && hosts->agent != NULL) {
+        epx_agent_stop(hosts->agent);
+    }
+    hosts->agent = NULL;
+    epx_wire_close(hosts->wire);
+    hosts->wire = NULL;
+    epx_remote_destroy(comm);
+}
