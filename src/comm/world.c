@@ -1,6 +1,7 @@
 #include "comm/world.h"
 
 #include "base/clock.h"
+#include "base/config.h"
 #include "base/digest.h"
 #include "base/log.h"
 #include "comm/agent.h"
@@ -13,6 +14,17 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A key for one purpose, from the world's. */
+static void key_make(const char *purpose, const uint8_t key[32], const void *more, size_t more_bytes, uint8_t out[32])
+{
+    struct epx_digest_state state;
+    epx_digest_init(&state);
+    epx_digest_update(&state, purpose, strlen(purpose) + 1);
+    epx_digest_update(&state, key, 32);
+    epx_digest_update(&state, more, more_bytes);
+    epx_digest_final(&state, out);
+}
+
 static enum epx_status census_take(const struct epx_comm_spec *spec, const struct epx_wire *wire,
                                    struct epx_census *census)
 {
@@ -23,7 +35,8 @@ static enum epx_status census_take(const struct epx_comm_spec *spec, const struc
         .what = spec->what != NULL ? spec->what : "communicator",
         .meeting = *spec->meeting,
     };
-    memcpy(request.key, spec->key, sizeof request.key);
+    key_make("census", spec->key, epx_option_text(EPX_OPTION_JOB), strlen(epx_option_text(EPX_OPTION_JOB)),
+             request.key);
     EPX_TRY(epx_census_host(request.host_id, request.host_name));
     if (wire != NULL) {
         request.card = epx_wire_address(wire, &request.card_bytes);
@@ -62,13 +75,7 @@ void epx_world_host_key(const struct epx_comm *comm, const uint8_t key[32], uint
         memcpy(host_key, key, 32);
         return;
     }
-    struct epx_digest_state state;
-    uint32_t host = comm->hosts->own_host;
-    epx_digest_init(&state);
-    epx_digest_update(&state, "host", sizeof "host");
-    epx_digest_update(&state, key, 32);
-    epx_digest_update(&state, &host, sizeof host);
-    epx_digest_final(&state, host_key);
+    key_make("host", key, &comm->hosts->own_host, sizeof comm->hosts->own_host, host_key);
 }
 
 enum epx_status epx_world_arenas(struct epx_comm *comm)

@@ -253,8 +253,8 @@ static void take__rank_0_elsewhere(void **state)
     (void)state;
     struct world world = make_world(2);
     struct outcome *outcomes = make_outcomes(2);
-    /* An address of the documentation range, which no host has. */
-    world.meeting.root.v4.sin_addr.s_addr = htonl(0xc0000201);
+    /* An address of the reserved range, which no host has. */
+    world.meeting.root.v4.sin_addr.s_addr = htonl(0xf0000001);
     run_rank(&world, 0, PATIENCE_MS, &outcomes[0]);
     must_fail(&outcomes[0], EPX_ERR_SYSTEM, "rank 0 cannot listen at 240.0.0.1 ports");
     free_outcomes(outcomes, 2);
