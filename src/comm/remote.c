@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "comm/failure.h"
 #include "comm/health.h"
 #include "comm/remote_state.h"
 
@@ -11,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* When a peer is lost its own host may know better why, and says so on the way that failures take: it is given this
- * many slices to do so. */
-#define LOST_SLICES 4u
+/* When a peer is lost its own host may know better why, within two slices, and says so on the way that failures take:
+ * it is given this many slices to do so. */
+#define LOST_SLICES 10u
 /* A look that comes late by more slices than these: this process itself was stopped, not just slow. */
 #define STOPPED_SLICES 10u
 
@@ -23,7 +24,6 @@ static void state_free(struct epx_remote *remote)
         free(remote->peers[i].sender.slots);
     }
     free(remote->peers);
-    free(remote->ranks);
     free(remote->peer_of);
     free(remote);
 }
@@ -32,7 +32,6 @@ static struct epx_remote_peer *peer_add(struct epx_remote *remote, uint32_t rank
 {
     if (remote->peer_of[rank] < 0) {
         remote->peer_of[rank] = (int32_t)remote->peer_count;
-        remote->ranks[remote->peer_count] = rank;
         remote->peers[remote->peer_count++].rank = rank;
     }
     return &remote->peers[remote->peer_of[rank]];
@@ -69,9 +68,8 @@ enum epx_status epx_remote_create(struct epx_comm *comm)
     if (remote != NULL) {
         remote->comm = comm;
         remote->peers = calloc(comm->rank_count, sizeof *remote->peers);
-        remote->ranks = calloc(comm->rank_count, sizeof *remote->ranks);
         remote->peer_of = malloc(comm->rank_count * sizeof *remote->peer_of);
-        if (remote->peers != NULL && remote->ranks != NULL && remote->peer_of != NULL) {
+        if (remote->peers != NULL && remote->peer_of != NULL) {
             memset(remote->peer_of, 0xFF, comm->rank_count * sizeof *remote->peer_of);
             made = peers_fill(remote);
         }
@@ -93,12 +91,6 @@ void epx_remote_destroy(struct epx_comm *comm)
         state_free(comm->hosts->remote);
         comm->hosts->remote = NULL;
     }
-}
-
-const uint32_t *epx_remote_peers(const struct epx_comm *comm, uint32_t *count)
-{
-    *count = comm->hosts->remote->peer_count;
-    return comm->hosts->remote->ranks;
 }
 
 static void lose(void *context, uint32_t rank, const char *reason)
@@ -132,16 +124,20 @@ void epx_remote_note(struct epx_remote *remote, enum epx_status status, const ch
     remote->status = status;
 }
 
-/* Ends the round with the communicator's failure. Messages that are still on their way are cancelled, for the memory
- * behind them is the caller's from here on; as no later round can succeed, the wire goes with them. */
+/*
+ * Ends the round with the communicator's failure. Messages that are still on their way are cancelled, for the memory
+ * behind them is the caller's from here on; as no later round can succeed, the wire goes with them. First of all the
+ * cause is settled: peers that see the wire closed look for it.
+ */
 static enum epx_status give_up(struct epx_remote *remote, enum epx_status status, const char *text)
 {
     struct epx_hosts *hosts = remote->comm->hosts;
     struct epx_round *round = remote->round;
+    enum epx_status first = epx_failure_force(remote->comm, status, text);
     remote->round = NULL;
     epx_wire_close(hosts->wire);
     hosts->wire = NULL;
-    return epx_round_fail(round, status, "%s", text);
+    return epx_round_fail(round, first, "%s", text);
 }
 
 /* A peer that is lost before all is sent and received; null: none. */
@@ -264,13 +260,13 @@ enum epx_status epx_remote_begin(struct epx_round *round, const struct epx_remot
     return EPX_OK;
 }
 
-/* Moves what can be moved; false when nothing can. */
-static bool move(struct epx_remote *remote)
+/* Moves what can be moved; false when nothing can, and nothing has since *seen. */
+static bool move(struct epx_remote *remote, uint64_t *seen)
 {
-    uint64_t before = remote->moves;
     epx_remote_post(remote);
     bool moved = epx_wire_progress(remote->comm->hosts->wire);
-    if (remote->moves != before) {
+    if (remote->moves != *seen) {
+        *seen = remote->moves;
         set_deadline(remote);
         return true;
     }
@@ -281,8 +277,9 @@ static bool move(struct epx_remote *remote)
 static enum epx_status wait(struct epx_remote *remote, uint64_t until_ns, bool *pending)
 {
     struct epx_comm *comm = remote->comm;
+    uint64_t seen = remote->moves;
     for (;;) {
-        bool moved = move(remote);
+        bool moved = move(remote, &seen);
         if (remote->status != EPX_OK) {
             return give_up(remote, remote->status, remote->text);
         }

@@ -86,7 +86,4 @@ void epx_remote_destroy(struct epx_comm *comm);
 /* For epx_wire_open. What arrives before the state is created is left to the wire. */
 struct epx_wire_handler epx_remote_handler(struct epx_comm *comm);
 
-/* The ranks that this one sends to or receives from: whom the wire is to be connected to. *count of them. */
-const uint32_t *epx_remote_peers(const struct epx_comm *comm, uint32_t *count);
-
 #endif

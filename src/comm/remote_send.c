@@ -87,9 +87,10 @@ static struct epx_remote_slot *free_slot(struct epx_remote *remote, struct epx_r
     return found;
 }
 
+/* The system's errors, too, are the peer's end: the wire may not have said so yet. */
 static void note_loss(struct epx_remote *remote, struct epx_remote_peer *peer, enum epx_status status)
 {
-    if (status != EPX_ERR_PEER_DEAD) {
+    if (status != EPX_ERR_PEER_DEAD && status != EPX_ERR_SYSTEM) {
         epx_remote_note(remote, status, "%s", epx_error_text());
     } else if (!peer->lost) {
         peer->lost = true;

@@ -105,7 +105,6 @@ struct epx_remote {
     struct epx_comm *comm;
     uint32_t peer_count;
     struct epx_remote_peer *peers;
-    uint32_t *ranks;  /* of the peers */
     int32_t *peer_of; /* by rank; -1: no peer */
 
     /* Of the wire part that is going on. */

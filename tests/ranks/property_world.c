@@ -3,6 +3,7 @@
 #include "comm/meeting.h"
 #include "ranks/property_run.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #define FAILURES_SHOWN_MAX 5
 #define WAIT_MS_MAX        30000
+#define THREAD_MAX         16
 
 static bool read_number(const char *name, const char *text, uint64_t *value)
 {
@@ -127,7 +129,7 @@ static enum epx_status open_comm(const struct property_case *test, int64_t group
     memcpy(spec.key, words, sizeof spec.key);
     (void)snprintf(spec.name, sizeof spec.name, "case %lld group %lld", (long long)test->number, (long long)group);
     struct epx_meeting meeting;
-    if (test->hosts != NULL && group < 2) {
+    if (test->hosts != NULL && test->hosts->root[0] != '\0' && group < 2) {
         char host[16];
         (void)snprintf(host, sizeof host, "host%u", test->hosts->host_of[rank]);
         (void)setenv("EPX_HOST_ID", host, 1);
@@ -194,6 +196,35 @@ void property_case_run_rank(const struct property_case *test, int64_t index, str
     }
     if (rank.comm != NULL && epx_comm_close(rank.comm) != EPX_OK) {
         (void)property_report_set(report, "close: %s", epx_error_text());
+    }
+}
+
+struct rank_thread {
+    pthread_t thread;
+    const struct property_case *test;
+    int64_t index;
+    struct property_report *report;
+};
+
+static void *run_thread(void *context)
+{
+    struct rank_thread *rank = context;
+    property_case_run_rank(rank->test, rank->index, rank->report);
+    return NULL;
+}
+
+void property_case_run_threads(const struct property_case *test, struct property_report *reports)
+{
+    struct rank_thread ranks[THREAD_MAX];
+    for (int64_t i = 0; i < test->rank_count; i++) {
+        ranks[i] = (struct rank_thread){.test = test, .index = i, .report = &reports[i]};
+        if (i >= THREAD_MAX || pthread_create(&ranks[i].thread, NULL, run_thread, &ranks[i]) != 0) {
+            perror("pthread_create");
+            abort();
+        }
+    }
+    for (int64_t i = 0; i < test->rank_count; i++) {
+        pthread_join(ranks[i].thread, NULL);
     }
 }
 

@@ -25,10 +25,10 @@ struct property_options {
     bool verbose;
 };
 
-/* Ranks that are processes and pretend to be on several hosts, each group of a case in the same way. */
+/* Ranks that pretend to be on several hosts, each group of a case in the same way. */
 struct property_hosts {
     uint32_t host_of[PROPERTY_RANK_MAX]; /* by rank of the group */
-    char root[64];                       /* as EPX_ROOT has it */
+    char root[64];                       /* as EPX_ROOT has it, for ranks that are processes; "": they do not meet */
 };
 
 struct property_case {
@@ -57,6 +57,9 @@ void property_case_fini(struct property_case *test);
 
 /* Runs one rank to the end, or to the first thing that is wrong: then it leaves, which ends its peers. */
 void property_case_run_rank(const struct property_case *test, int64_t index, struct property_report *report);
+
+/* Runs all ranks, as threads of this process. */
+void property_case_run_threads(const struct property_case *test, struct property_report *reports);
 
 struct property_program {
     const char *name;
