@@ -46,16 +46,18 @@ static bool peers_fill(struct epx_remote *remote)
         if (host == hosts->own_host) {
             continue;
         }
-        struct epx_remote_sender *sender = &peer_add(remote, epx_comm_stand_in(comm, comm->rank, host))->sender;
-        sender->exists = true;
-        sender->slots = calloc(EPX_REMOTE_SLOT_COUNT, sizeof *sender->slots);
-        if (sender->slots == NULL) {
-            return false;
-        }
+        peer_add(remote, epx_comm_stand_in(comm, comm->rank, host))->stands_for_this = true;
     }
     for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
         if (!epx_comm_is_here(comm, rank) && epx_comm_stand_in(comm, rank, hosts->own_host) == comm->rank) {
-            peer_add(remote, rank)->receiver.exists = true;
+            peer_add(remote, rank)->stood_for = true;
+        }
+    }
+    for (uint32_t i = 0; i < remote->peer_count; i++) {
+        struct epx_remote_sender *sender = &remote->peers[i].sender;
+        sender->slots = calloc(EPX_REMOTE_SLOT_COUNT, sizeof *sender->slots);
+        if (sender->slots == NULL) {
+            return false;
         }
     }
     return true;
@@ -212,12 +214,13 @@ static void peer_begin(struct epx_remote *remote, struct epx_remote_peer *peer)
 {
     struct epx_remote_sender *sender = &peer->sender;
     struct epx_remote_receiver *receiver = &peer->receiver;
-    *receiver = (struct epx_remote_receiver){.exists = receiver->exists};
-    *sender = (struct epx_remote_sender){.exists = sender->exists, .slots = sender->slots};
+    bool is_back = remote->source.is_back;
+    *receiver = (struct epx_remote_receiver){.exists = is_back ? peer->stands_for_this : peer->stood_for};
+    *sender =
+        (struct epx_remote_sender){.exists = is_back ? peer->stood_for : peer->stands_for_this, .slots = sender->slots};
     if (sender->exists && remote->offers) {
-        uint32_t host = remote->comm->hosts->host_of[peer->rank];
         sender->exchange =
-            remote->source.exchange(remote->source.context, host, &sender->exchange_bytes, &sender->room);
+            remote->source.exchange(remote->source.context, peer->rank, &sender->exchange_bytes, &sender->room);
     }
 }
 
@@ -319,7 +322,8 @@ enum epx_status epx_remote_await(struct epx_round *round, uint64_t until_ns, boo
     EPX_TRY(wait(remote, until_ns, pending));
     if (!*pending) {
         remote->round = NULL;
-        round->waited_ns[EPX_PHASE_ENTER] += epx_clock_ns() - remote->since_ns;
+        round->waited_ns[remote->source.is_back ? EPX_PHASE_ROWS : EPX_PHASE_ENTER] +=
+            epx_clock_ns() - remote->since_ns;
     }
     return EPX_OK;
 }

@@ -25,15 +25,16 @@ struct epx_remote_row { /* of a sender */
     float scale; /* sent when the set has scales */
 };
 
-/* What a rank sends. Thread: the round's. */
+/* What a rank sends to its peers: to its stand-ins, or back to the ranks for which it stands. Thread: the round's. */
 struct epx_remote_source {
     void *context;
-    /* The exchange region as host `host` is to see it: *bytes stay readable until the wire part of the round is over.
-     * *room: what the mirrors' sizes follow from. */
-    const void *(*exchange)(void *context, uint32_t host, uint64_t *bytes, uint64_t *room);
-    /* Up to `max` next rows for that host; *cursor is 0 at first and the callee's after. Returns how many, 0: no more.
+    bool is_back; /* the other direction, in a later step than ENTER: entries are not put up again */
+    /* The exchange region as the peer `rank` and its host are to see it: *bytes stay readable until the wire part of
+     * the round is over. *room: what the mirrors' sizes follow from. */
+    const void *(*exchange)(void *context, uint32_t rank, uint64_t *bytes, uint64_t *room);
+    /* Up to `max` next rows for that peer; *cursor is 0 at first and the callee's after. Returns how many, 0: no more.
      */
-    uint32_t (*rows)(void *context, uint32_t host, uint64_t *cursor, struct epx_remote_row *rows, uint32_t max);
+    uint32_t (*rows)(void *context, uint32_t rank, uint64_t *cursor, struct epx_remote_row *rows, uint32_t max);
     uint32_t row_bytes[EPX_REMOTE_SET_MAX]; /* 0: no such set; at most EPX_REMOTE_ROW_BYTES_MAX */
     bool has_scales[EPX_REMOTE_SET_MAX];
 };
@@ -66,7 +67,7 @@ struct epx_remote_sink {
 
 /* Begins the wire part, after epx_round_publish and before epx_round_arrive(ENTER). Source and sink are copied;
  * contexts must live until it is over. Both null: only the entry is sent and received. No-op (and nothing pending) on
- * one host.
+ * one host. Another, back, may follow before the round's next step; both ends of a pair begin the same ones.
  */
 EPX_NODISCARD enum epx_status epx_remote_begin(struct epx_round *round, const struct epx_remote_source *source,
                                                const struct epx_remote_sink *sink);

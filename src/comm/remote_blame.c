@@ -35,7 +35,8 @@ void epx_remote_name(const struct epx_comm *comm, uint32_t rank, char name[EPX_R
 
 void epx_remote_blame(const struct epx_remote *remote, uint64_t now_ns, char *text, size_t text_bytes)
 {
-    static const char *const owed[] = {"entered", "sent all rows of", "taken all rows of"};
+    const char *const owed[] = {remote->source.is_back ? "sent sums of" : "entered", "sent all rows of",
+                                "taken all rows of"};
     const struct epx_comm *comm = remote->comm;
     enum debt worst = DEBT_NONE;
     for (uint32_t i = 0; i < remote->peer_count; i++) {

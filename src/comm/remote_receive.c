@@ -175,6 +175,10 @@ static void publish(struct epx_remote *remote, struct epx_remote_peer *peer)
 {
     struct epx_remote_receiver *receiver = &peer->receiver;
     struct epx_publication publication = {0};
+    if (remote->source.is_back) {
+        receiver->stage = EPX_REMOTE_STAGE_OVER;
+        return;
+    }
     if (receiver->mirror != NULL) {
         publication.bytes = receiver->exchange_bytes;
         if (!epx_arena_offset_of(receiver->mirror->exchange, publication.bytes, &publication.offset)) {
@@ -242,13 +246,14 @@ bool epx_remote_receive(void *context, uint32_t rank, const uint8_t raw[EPX_WIRE
     memcpy(&header, raw, sizeof header);
     struct epx_remote_peer *peer =
         rank < comm->rank_count && remote->peer_of[rank] >= 0 ? &remote->peers[remote->peer_of[rank]] : NULL;
+    if (peer != NULL && header.magic == EPX_REMOTE_MAGIC && header.step > remote->step) {
+        return false; /* that part is still to come here */
+    }
     if (peer == NULL || !peer->receiver.exists) {
         epx_remote_note(remote, EPX_ERR_PROTOCOL, "rank %u got a message of rank %u, for which it does not stand",
                         comm->rank, rank);
     } else if (header.magic != EPX_REMOTE_MAGIC) {
         wrong(remote, peer, "the mark", header.magic, EPX_REMOTE_MAGIC);
-    } else if (header.step > remote->step) {
-        return false; /* that round is still to come here */
     } else if (remote->status == EPX_OK) {
         take(remote, peer, &header, data, bytes);
     }

@@ -50,10 +50,9 @@ static void put_rows(struct epx_remote *remote, struct epx_remote_peer *peer, st
 {
     struct epx_remote_sender *sender = &peer->sender;
     const struct epx_remote_source *source = &remote->source;
-    uint32_t host = remote->comm->hosts->host_of[peer->rank];
     uint32_t count = 0;
     if (remote->batch_rows > 0) {
-        count = source->rows(source->context, host, &sender->cursor, remote->rows, remote->batch_rows);
+        count = source->rows(source->context, peer->rank, &sender->cursor, remote->rows, remote->batch_rows);
     }
     if (count == 0) {
         header->kind = EPX_REMOTE_END;

@@ -70,7 +70,7 @@ enum epx_remote_stage { /* what comes next, to or from a peer */
                         EPX_REMOTE_STAGE_OVER,
 };
 
-struct epx_remote_sender { /* to a peer that stands for this rank */
+struct epx_remote_sender { /* to a peer that stands for this rank; back: for which this one stands */
     bool exists;
     enum epx_remote_stage stage;
     const uint8_t *exchange;
@@ -82,7 +82,7 @@ struct epx_remote_sender { /* to a peer that stands for this rank */
     struct epx_remote_slot *slots; /* [EPX_REMOTE_SLOT_COUNT] */
 };
 
-struct epx_remote_receiver { /* from a peer for which this rank stands */
+struct epx_remote_receiver { /* from a peer for which this rank stands; back: that stands for this one */
     bool exists;
     enum epx_remote_stage stage;
     bool dropped; /* the peer does something else in this round: only its entry counts */
@@ -95,6 +95,8 @@ struct epx_remote_receiver { /* from a peer for which this rank stands */
 
 struct epx_remote_peer {
     uint32_t rank;
+    bool stands_for_this; /* it stands for this rank, */
+    bool stood_for;       /* this rank stands for it, or both */
     bool lost;
     char reason[96];
     struct epx_remote_sender sender;

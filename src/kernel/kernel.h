@@ -94,6 +94,12 @@ void epx_group8_transport_row(enum epx_row_format format, uint16_t *dst, const u
  */
 void epx_group_transport_add_row(enum epx_row_format format, float *sum, const float *acc, size_t elems);
 
+/* The same in two halves: what a relay sends, scales of the groups and then the int8 quotients, and what the home adds.
+ * No alignment is asked of `packed`. */
+size_t epx_group_packed_bytes(enum epx_row_format format, size_t elems);
+void epx_group_pack_row(enum epx_row_format format, void *packed, const float *acc, size_t elems);
+void epx_group_add_packed_row(enum epx_row_format format, float *sum, const void *packed, size_t elems);
+
 /* Tensor-parallel sum: bf16: fp32 sum, rounded half away from zero (bits + 0x8000, truncated; NaN kept as the quiet
  * NaN); fp16: fp16 sum to nearest even, overflow to infinity. dst may be a or b. */
 void epx_tp_sum_row(enum epx_row_format format, uint16_t *dst, const uint16_t *a, const uint16_t *b, size_t elems);

@@ -2,6 +2,7 @@
  * After ENTER: where the rows of every expert for this rank lie.
  */
 #include "moe/combine_plan.h"
+#include "moe/combine_relay.h"
 #include "moe/shared_rows.h"
 
 static enum epx_status protocol_fail(struct epx_combine_run *run, int64_t rank)
@@ -25,18 +26,30 @@ static bool read_block(const struct epx_rows *rows, const int32_t *counts, int64
     return true;
 }
 
+/* The blocks of a rank's experts for the tokens of rank `home`. */
+static bool read_blocks(const struct epx_moe_world *world, int64_t rank, const struct epx_rows *rows,
+                        const int32_t *counts, int64_t home, struct epx_combine_block *blocks)
+{
+    int64_t first = (rank - world->shared_count) * world->rank_experts;
+    for (int64_t expert = first; expert < first + world->rank_experts; expert++) {
+        if (!read_block(rows, counts, epx_moe_block(world, expert, home), &blocks[expert])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum epx_status read_experts(struct epx_combine_run *run, int64_t rank, const struct epx_rows *rows,
                                     const int32_t *counts)
 {
     struct epx_combine_plan *plan = run->plan;
     const struct epx_moe_world *world = &plan->world;
-    int64_t first = (rank - world->shared_count) * world->rank_experts;
-    for (int64_t expert = first; expert < first + world->rank_experts; expert++) {
-        if (!read_block(rows, counts, epx_moe_block(world, expert, world->rank), &plan->blocks[expert])) {
-            return protocol_fail(run, rank);
-        }
+    bool right = read_blocks(world, rank, rows, counts, world->rank, plan->blocks);
+    bool relays = plan->relay != NULL && epx_comm_is_here(plan->request.comm, (uint32_t)rank);
+    for (uint32_t i = 0; relays && right && i < plan->relay->task_count; i++) {
+        right = read_blocks(world, rank, rows, counts, plan->relay->tasks[i].rank, plan->relay->tasks[i].blocks);
     }
-    return EPX_OK;
+    return right ? EPX_OK : protocol_fail(run, rank);
 }
 
 /* Rows of the shared expert: a rank that holds it keeps its own, the others get an interval of their tokens each. */

@@ -18,12 +18,6 @@ enum epx_status epx_combine_find_row(const struct epx_combine_run *run, int64_t 
     int32_t slot = plan->slots[copy];
     const struct epx_combine_block *block = &plan->blocks[expert];
     if (slot < 0 || slot >= block->row_count) {
-        if (plan->world.two_level) {
-            return epx_fail(
-                EPX_ERR_COUNTS,
-                "rank %lld: expertIds names expert %d more than %d times, it returns %lld rows to this rank",
-                (long long)plan->world.rank, expert, slot, (long long)block->row_count);
-        }
         return epx_fail(EPX_ERR_COUNTS, "rank %lld: expandIdx[%lld] is %d, expert %d returns %lld rows to this rank",
                         (long long)plan->world.rank, (long long)copy, slot, expert, (long long)block->row_count);
     }

@@ -1,6 +1,7 @@
 #include "moe/combine_plan.h"
 
 #include "base/checked_math.h"
+#include "moe/combine_relay.h"
 #include "moe/combine_validate.h"
 #include "moe/plan_memory.h"
 #include "moe/view.h"
@@ -164,6 +165,9 @@ enum epx_status epx_combine_plan_create(const struct epx_combine_request *reques
         status = alloc_all(plan);
     }
     if (status == EPX_OK) {
+        status = epx_combine_relay_create(plan);
+    }
+    if (status == EPX_OK) {
         status = epx_combine_remote_create(plan);
     }
     if (status != EPX_OK) {
@@ -188,6 +192,7 @@ void epx_combine_plan_destroy(struct epx_combine_plan *plan)
         return;
     }
     epx_combine_remote_destroy(plan);
+    epx_combine_relay_destroy(plan);
     free_shared(plan->exchange);
     free_shared(plan->tp_exchange);
     free_shared(plan->staged);

@@ -79,6 +79,7 @@ struct epx_combine_plan {
     struct epx_combine_lane *lanes; /* [team.thread_count] */
 
     struct epx_combine_remote *remote; /* null in a world on one host */
+    struct epx_combine_relay *relay;   /* null unless sums cross in place of rows: combine_relay.h */
 
     struct epx_combine_binding binding; /* of the plan's own bind, reserve and run */
     struct epx_combine_run run;

@@ -1,24 +1,36 @@
 /*
  * Combine to and from other hosts: between publishing and ENTER each rank sends the rows that tokens of another host
- * are made of there, with counts as if it returned no others, and mirrors what it stands for.
+ * are made of there, with counts as if it returned no others, and mirrors what it stands for. Where sums cross in place
+ * of rows (combine_relay.h), experts return no rows to other hosts, and ids, slots and weights of the own tokens go
+ * there.
  */
 #include "base/checked_math.h"
 #include "moe/combine_plan.h"
+#include "moe/combine_relay.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* Ids, slots and weights of a rank's copies behind the rest of its exchange region. */
+struct copies_layout {
+    uint64_t ids_at;
+    uint64_t slots_at;
+    uint64_t weights_at;
+};
+
 /* Of a plan in a world of several hosts. */
 struct epx_combine_remote {
     struct epx_mirrors mirrors;
-    int64_t token_limit;  /* of a rank */
-    uint8_t *exchanges;   /* [hosts][layout.exchange_bytes]: the exchange region as each host is to see it */
-    struct epx_rows rows; /* own, of the run */
+    int64_t token_limit; /* of a rank */
+    uint8_t *exchanges;  /* [hosts][exchange_bytes]: the exchange region as each host is to see it */
+    uint64_t exchange_bytes;
+    struct copies_layout copies; /* where sums cross */
+    struct epx_rows rows;        /* own, of the run */
 };
 
 static uint8_t *exchange_of(const struct epx_combine_plan *plan, uint32_t host)
 {
-    return plan->remote->exchanges + host * plan->layout.exchange_bytes;
+    return plan->remote->exchanges + host * plan->remote->exchange_bytes;
 }
 
 static int32_t *counts_of(const struct epx_combine_plan *plan, uint32_t host)
@@ -36,8 +48,9 @@ static int64_t block_count(const struct epx_combine_plan *plan)
 static bool block_goes_to(const struct epx_combine_plan *plan, int64_t block, uint32_t host)
 {
     int64_t rank = block % plan->world.rank_count;
-    return (!plan->world.holds_shared || rank >= plan->world.shared_count) &&
-           epx_comm_host_of(plan->request.comm, (uint32_t)rank) == host;
+    return plan->world.holds_shared
+               ? rank >= plan->world.shared_count && epx_comm_host_of(plan->request.comm, (uint32_t)rank) == host
+               : plan->relay == NULL && epx_comm_host_of(plan->request.comm, (uint32_t)rank) == host;
 }
 
 static int64_t block_start(const struct epx_combine_plan *plan, int64_t block)
@@ -45,11 +58,26 @@ static int64_t block_start(const struct epx_combine_plan *plan, int64_t block)
     return block == 0 ? 0 : plan->counts[block - 1];
 }
 
-/* Room is told in rows. */
-static const void *exchange_for(void *context, uint32_t host, uint64_t *bytes, uint64_t *room)
+/* The own copies, for those who sum on another host. */
+static void put_copies(const struct epx_combine_run *run, uint8_t *exchange, struct epx_exchange_header *header)
+{
+    const struct epx_combine_plan *plan = run->plan;
+    const struct copies_layout *layout = &plan->remote->copies;
+    size_t copies = (size_t)(run->token_count * plan->world.topk);
+    header->ids_at = layout->ids_at;
+    header->occurrence_at = layout->slots_at;
+    header->weights_at = layout->weights_at;
+    memcpy(exchange + layout->ids_at, plan->ids, copies * sizeof *plan->ids);
+    memcpy(exchange + layout->slots_at, plan->slots, copies * sizeof *plan->slots);
+    memcpy(exchange + layout->weights_at, plan->weights, copies * sizeof *plan->weights);
+}
+
+/* Room is told in rows, and above 32 bits in tokens. */
+static const void *exchange_for(void *context, uint32_t rank, uint64_t *bytes, uint64_t *room)
 {
     const struct epx_combine_run *run = context;
     const struct epx_combine_plan *plan = run->plan;
+    uint32_t host = epx_comm_host_of(plan->request.comm, rank);
     struct epx_exchange_header header;
     int32_t *counts = counts_of(plan, host);
     int32_t rows = 0;
@@ -61,17 +89,21 @@ static const void *exchange_for(void *context, uint32_t host, uint64_t *bytes, u
     }
     memcpy(&header, plan->exchange, sizeof header);
     header.rows.row_count = rows;
+    if (plan->relay != NULL) {
+        put_copies(run, exchange_of(plan, host), &header);
+    }
     memcpy(exchange_of(plan, host), &header, sizeof header);
-    *bytes = plan->layout.exchange_bytes;
-    *room = (uint64_t)rows;
+    *bytes = plan->remote->exchange_bytes;
+    *room = (uint64_t)plan->request.token_count << 32 | (uint64_t)rows;
     return exchange_of(plan, host);
 }
 
 /* The cursor is a row of expand_x. */
-static uint32_t rows_for(void *context, uint32_t host, uint64_t *cursor, struct epx_remote_row *rows, uint32_t max)
+static uint32_t rows_for(void *context, uint32_t rank, uint64_t *cursor, struct epx_remote_row *rows, uint32_t max)
 {
     const struct epx_combine_run *run = context;
     const struct epx_combine_plan *plan = run->plan;
+    uint32_t host = epx_comm_host_of(plan->request.comm, rank);
     const int32_t *sent = counts_of(plan, host);
     int64_t row = (int64_t)*cursor;
     uint32_t count = 0;
@@ -92,8 +124,29 @@ static uint32_t rows_for(void *context, uint32_t host, uint64_t *cursor, struct 
     return count;
 }
 
-static enum epx_status size_mirror(const struct epx_combine_plan *plan, int64_t rows, struct epx_mirror_sizes *sizes)
+/* Adds the pieces for so many tokens behind *bytes, where sums cross; false when they do not fit. */
+static bool lay_copies(const struct epx_combine_plan *plan, int64_t tokens, uint64_t *bytes,
+                       struct copies_layout *layout)
 {
+    struct epx_layout region = {.bytes = *bytes};
+    int64_t copies;
+    if (plan->relay == NULL) {
+        return true;
+    }
+    if (!epx_mul_i64(tokens, plan->world.topk, &copies)) {
+        return false;
+    }
+    layout->ids_at = epx_layout_take(&region, copies, sizeof(int32_t));
+    layout->slots_at = epx_layout_take(&region, copies, sizeof(int32_t));
+    layout->weights_at = epx_layout_take(&region, copies, sizeof(float));
+    *bytes = region.bytes;
+    return !region.overflowed;
+}
+
+static enum epx_status size_mirror(const struct epx_combine_plan *plan, int64_t rows, int64_t tokens,
+                                   struct epx_mirror_sizes *sizes)
+{
+    struct copies_layout copies;
     const struct epx_combine_sizes mirrored = {
         .hidden_elems = plan->world.hidden_elems,
         .count_elems = plan->world.rank_count * plan->world.rank_experts,
@@ -107,6 +160,11 @@ static enum epx_status size_mirror(const struct epx_combine_plan *plan, int64_t 
                         (long long)rows);
     }
     *sizes = (struct epx_mirror_sizes){.exchange_bytes = layout.exchange_bytes};
+    if (!lay_copies(plan, tokens, &sizes->exchange_bytes, &copies)) {
+        return epx_fail(EPX_ERR_NO_MEMORY,
+                        "combine of %lld tokens of another rank needs more memory than can be addressed",
+                        (long long)tokens);
+    }
     sizes->sets[0].row_capacity = rows;
     sizes->sets[0].row_bytes = plan->row_bytes;
     return EPX_OK;
@@ -116,16 +174,25 @@ static const struct epx_remote_mirror *mirror_of(void *context, uint32_t rank, u
                                                  enum epx_status *status)
 {
     const struct epx_combine_run *run = context;
-    const struct epx_combine_plan *plan = run->plan;
+    struct epx_combine_plan *plan = run->plan;
     struct epx_mirrors *mirrors = &plan->remote->mirrors;
     const struct epx_remote_mirror *mirror = epx_mirrors_of(mirrors, rank);
-    if (mirror != NULL && room <= INT32_MAX && (int64_t)room > mirror->sets[0].row_capacity) {
-        /* Without globalBs all ranks should have the same BS; one of a host that has more is served all the same. */
+    int64_t rows = (int64_t)(room & UINT32_MAX);
+    int64_t tokens = (int64_t)(room >> 32);
+    bool possible = mirror != NULL && rows <= INT32_MAX && tokens <= INT32_MAX;
+    /* Without globalBs all ranks should have the same BS; one of a host that has more is served all the same. */
+    if (possible && (rows > mirror->sets[0].row_capacity || bytes > mirror->exchange_capacity)) {
         struct epx_mirror_sizes sizes;
-        *status = size_mirror(plan, (int64_t)room, &sizes);
+        *status = size_mirror(plan, epx_max_i64(rows, mirror->sets[0].row_capacity), tokens, &sizes);
         if (*status == EPX_OK) {
             *status = epx_mirrors_resize(mirrors, rank, &sizes);
         }
+        if (*status != EPX_OK) {
+            return NULL;
+        }
+    }
+    if (possible && plan->relay != NULL) {
+        *status = epx_combine_relay_prepare(plan, rank, tokens);
         if (*status != EPX_OK) {
             return NULL;
         }
@@ -146,6 +213,9 @@ static bool complete_mirror(void *context, uint32_t rank, uint64_t bytes, const 
     struct epx_exchange_header header;
     if (!epx_exchange_read(mirror->exchange, bytes, &header) || header.rows.row_count < 0 ||
         (uint64_t)header.rows.row_count != row_counts[0] || header.rows.row_count > mirror->sets[0].row_capacity) {
+        return false;
+    }
+    if (run->plan->relay != NULL && !epx_combine_relay_take(run->plan, rank, mirror->exchange, bytes, &header)) {
         return false;
     }
     header.rows = epx_mirror_published(mirror, 0, header.rows.row_count);
@@ -197,13 +267,17 @@ enum epx_status epx_combine_remote_create(struct epx_combine_plan *plan)
     }
     plan->remote = calloc(1, sizeof *plan->remote);
     if (plan->remote != NULL) {
-        plan->remote->exchanges = calloc(hosts, plan->layout.exchange_bytes);
+        plan->remote->exchange_bytes = plan->layout.exchange_bytes;
+        if (lay_copies(plan, plan->request.token_count, &plan->remote->exchange_bytes, &plan->remote->copies)) {
+            plan->remote->exchanges = calloc(hosts, plan->remote->exchange_bytes);
+        }
     }
     if (plan->remote == NULL || plan->remote->exchanges == NULL || !most_rows(plan, &rows)) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a combine plan of %lld tokens a rank on %u hosts",
                         (long long)plan->request.token_count, hosts);
     }
-    EPX_TRY(size_mirror(plan, rows, &sizes));
+    int64_t tokens = epx_moe_token_limit(&plan->request.shape, plan->world.rank_count, plan->request.token_count);
+    EPX_TRY(size_mirror(plan, rows, tokens, &sizes));
     return epx_mirrors_init(&plan->remote->mirrors, plan->request.comm, &sizes);
 }
 

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "moe/combine_plan.h"
+#include "moe/combine_relay.h"
 #include "moe/stages.h"
 
 struct operation {
@@ -40,6 +41,7 @@ static enum epx_status move(void *context)
     const struct operation *operation = context;
     struct epx_combine_run *run = &operation->plan->run;
     EPX_TRY(epx_combine_collect(run));
+    EPX_TRY(epx_combine_relay_run(run));
     return epx_combine_sum_tokens(run);
 }
 

@@ -29,10 +29,10 @@ static const int32_t *own_piece(const struct epx_dispatch_plan *plan, uint64_t a
 }
 
 /* Room is told in tokens. */
-static const void *exchange_for(void *context, uint32_t host, uint64_t *bytes, uint64_t *room)
+static const void *exchange_for(void *context, uint32_t rank, uint64_t *bytes, uint64_t *room)
 {
     const struct epx_dispatch_run *run = context;
-    (void)host; /* the same for all */
+    (void)rank; /* the same for all */
     *bytes = run->plan->layout.exchange_bytes;
     *room = (uint64_t)run->plan->request.token_count;
     return run->plan->exchange;
@@ -107,9 +107,10 @@ static uint32_t shared_rows(const struct epx_dispatch_run *run, uint32_t host, i
 }
 
 /* The cursor counts places of the first kind, then tokens of the second. */
-static uint32_t rows_for(void *context, uint32_t host, uint64_t *cursor, struct epx_remote_row *rows, uint32_t max)
+static uint32_t rows_for(void *context, uint32_t rank, uint64_t *cursor, struct epx_remote_row *rows, uint32_t max)
 {
     const struct epx_dispatch_run *run = context;
+    uint32_t host = epx_comm_host_of(run->plan->request.comm, rank);
     int64_t places = run->token_count * (run->plan->smooth ? run->plan->world.topk : 1);
     int64_t place = (int64_t)*cursor;
     uint32_t count = 0;

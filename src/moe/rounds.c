@@ -122,6 +122,13 @@ enum epx_status epx_rounds_await_remote(struct epx_rounds *rounds, uint64_t unti
     return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
 }
 
+enum epx_status epx_rounds_await_sums(struct epx_rounds *rounds)
+{
+    bool pending;
+    enum epx_status status = epx_remote_await(&rounds->ep, EPX_NEVER, &pending);
+    return status == EPX_OK ? EPX_OK : spread(rounds, EPX_MOE_GROUP_EP, status);
+}
+
 enum epx_status epx_rounds_await_enter(struct epx_rounds *rounds, uint64_t until_ns, bool *pending)
 {
     uint32_t field_count;

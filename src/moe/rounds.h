@@ -47,6 +47,8 @@ EPX_NODISCARD enum epx_status epx_rounds_publish(struct epx_rounds *rounds, cons
 EPX_NODISCARD enum epx_status epx_rounds_begin_remote(struct epx_rounds *rounds, const struct epx_remote_source *source,
                                                       const struct epx_remote_sink *sink);
 EPX_NODISCARD enum epx_status epx_rounds_await_remote(struct epx_rounds *rounds, uint64_t until_ns, bool *pending);
+/* The wait for another wire part, after ENTER. */
+EPX_NODISCARD enum epx_status epx_rounds_await_sums(struct epx_rounds *rounds);
 EPX_NODISCARD enum epx_status epx_rounds_await_enter(struct epx_rounds *rounds, uint64_t until_ns, bool *pending);
 
 /* epx_round_enter and epx_round_peer of one group's round. */
