@@ -84,7 +84,9 @@ void epx_doorbell_close(int bell)
     int place = find(bell + 1);
     if (place >= 0) {
         bells[place] = 0;
-        (void)close(bell);
+        if (is_timer(bell)) {
+            (void)close(bell);
+        }
     }
     pthread_mutex_unlock(&bells_lock);
 }
