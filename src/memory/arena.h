@@ -63,8 +63,13 @@ EPX_NODISCARD enum epx_status epx_arena_free(void *pointer);
  * EPX_ERR_SYSTEM. In the data path: a few loads, no lock when nothing is missing. Thread: any. */
 EPX_NODISCARD enum epx_status epx_arena_need(const void *pointer, uint64_t bytes);
 
-/* Whether [pointer, pointer + bytes) lies inside one live allocation of the own arena; then *offset is its place. */
+/* Whether [pointer, pointer + bytes) lies inside one live allocation of the own arena; then *offset is its place. In
+ * the data path: no lock for memory outside, nor for what this thread has been told since the latest free. Thread: any.
+ */
 bool epx_arena_offset_of(const void *pointer, size_t bytes, uint64_t *offset);
+
+/* The place of memory that is known to be an allocation of the own arena, or in one. Does not lock. */
+uint64_t epx_arena_place_of(const void *pointer);
 
 /* Whether [pointer, pointer + bytes), bytes > 0, has a part in the own arena's address range and does not lie inside
  * one live allocation: freed, never allocated, or reaching into what is another's. */

@@ -315,6 +315,7 @@ static enum epx_status free_locked(struct epx_arena_own *own, const void *pointe
                         (unsigned long long)(offset - extent->offset));
     }
     uint64_t freed_bytes = extent->bytes;
+    epx_arena_own_note_end();
     if (hold_locked(own, offset, freed_bytes)) {
         return EPX_OK;
     }

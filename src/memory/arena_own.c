@@ -16,7 +16,7 @@ _Static_assert(offsetof(struct epx_arena_header, committed_bytes) == 32, "shared
 _Static_assert(offsetof(struct epx_arena_header, life) == 40, "shared layout");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared words need lock-free atomics");
 
-static struct epx_arena_own own = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static struct epx_arena_own own = {.lock = PTHREAD_MUTEX_INITIALIZER, .ends = 1};
 
 static enum epx_status fill_header(void)
 {
@@ -86,12 +86,19 @@ struct epx_arena_own *epx_arena_own_lock(void)
     return &own;
 }
 
-bool epx_arena_own_lacks(const void *pointer, uint64_t bytes)
+/* Distance from the own arena's base. False when the address lies outside, or there is no arena. Without the lock. */
+static bool place_in_reserve(const void *pointer, uint64_t *place)
 {
     const uint8_t *base = atomic_load_explicit(&own.open_base, memory_order_acquire);
-    uint64_t place = (uint64_t)((uintptr_t)pointer - (uintptr_t)base);
+    *place = (uint64_t)((uintptr_t)pointer - (uintptr_t)base);
+    return base != NULL && *place < own.space.reserve_bytes;
+}
+
+bool epx_arena_own_lacks(const void *pointer, uint64_t bytes)
+{
+    uint64_t place;
     uint64_t end;
-    return base != NULL && place < own.space.reserve_bytes && !__builtin_add_overflow(place, bytes, &end) &&
+    return place_in_reserve(pointer, &place) && !__builtin_add_overflow(place, bytes, &end) &&
            epx_arena_lack_any(&own.lack, place, end);
 }
 
@@ -100,9 +107,15 @@ void epx_arena_own_unlock(void)
     (void)pthread_mutex_unlock(&own.lock);
 }
 
+void epx_arena_own_note_end(void)
+{
+    (void)atomic_fetch_add_explicit(&own.ends, 1, memory_order_relaxed);
+}
+
 void epx_arena_own_forget(void)
 {
     if (own.is_open) {
+        epx_arena_own_note_end();
         epx_arena_space_forget(&own.space);
         atomic_store_explicit(&own.open_base, NULL, memory_order_relaxed);
         epx_extents_fini(&own.extents);
@@ -171,29 +184,95 @@ void epx_arena_own_info(struct epx_arena_id *id, int *fd, uint64_t *reserve_byte
     epx_arena_own_unlock();
 }
 
+/* With the lock held: bytes from `place` to the end of its live allocation. False when it is in none. */
+static bool live_bytes_at(uint64_t place, uint64_t *bytes)
+{
+    const struct epx_extent *extent = own.is_open ? epx_extents_at(&own.extents, place) : NULL;
+    if (extent == NULL || extent->state != EPX_EXTENT_LIVE || place - extent->offset > extent->used_bytes) {
+        return false;
+    }
+    *bytes = extent->used_bytes - (place - extent->offset);
+    return true;
+}
+
+/*
+ * What a thread has been told lately, so that asking for the same tensors again needs no lock. An answer holds as long
+ * as no allocation has ended since.
+ */
+#define TOLD_SETS 16u
+#define TOLD_WAYS 8u
+
+struct told {
+    uint64_t ends; /* 0: nothing */
+    uint64_t place;
+    uint64_t bytes; /* live from there on */
+};
+
+static _Thread_local struct {
+    struct told ways[TOLD_WAYS];
+    uint32_t next;
+} told_sets[TOLD_SETS];
+
+static uint32_t told_set_of(uint64_t place)
+{
+    return (uint32_t)((place >> 6) * UINT64_C(0x9E3779B97F4A7C15) >> 60) % TOLD_SETS;
+}
+
+static bool recall(uint64_t place, uint64_t bytes)
+{
+    /* A thread that has been told of an end sees its number. */
+    uint64_t ends = atomic_load_explicit(&own.ends, memory_order_relaxed);
+    const struct told *ways = told_sets[told_set_of(place)].ways;
+    for (uint32_t i = 0; i < TOLD_WAYS; i++) {
+        if (ways[i].place == place && ways[i].ends == ends) {
+            return bytes <= ways[i].bytes;
+        }
+    }
+    return false;
+}
+
+static void keep(const struct told *told)
+{
+    uint32_t set = told_set_of(told->place);
+    told_sets[set].ways[told_sets[set].next++ % TOLD_WAYS] = *told;
+}
+
+static bool look_up(uint64_t place, uint64_t bytes)
+{
+    struct told told = {.place = place};
+    (void)epx_arena_own_lock();
+    bool live = live_bytes_at(place, &told.bytes);
+    told.ends = atomic_load_explicit(&own.ends, memory_order_relaxed);
+    epx_arena_own_unlock();
+    if (live) {
+        keep(&told);
+    }
+    return live && bytes <= told.bytes;
+}
+
 bool epx_arena_offset_of(const void *pointer, size_t bytes, uint64_t *offset)
 {
-    (void)epx_arena_own_lock();
-    uint64_t place = (uint64_t)((uintptr_t)pointer - (uintptr_t)own.space.base);
-    const struct epx_extent *extent = own.is_open ? epx_extents_at(&own.extents, place) : NULL;
-    bool inside = extent != NULL && extent->state == EPX_EXTENT_LIVE && place - extent->offset <= extent->used_bytes &&
-                  bytes <= extent->used_bytes - (place - extent->offset);
-    epx_arena_own_unlock();
-    if (inside) {
-        *offset = place;
+    uint64_t place;
+    if (!place_in_reserve(pointer, &place) || (!recall(place, bytes) && !look_up(place, bytes))) {
+        return false;
     }
-    return inside;
+    *offset = place;
+    return true;
+}
+
+uint64_t epx_arena_place_of(const void *pointer)
+{
+    const uint8_t *base = atomic_load_explicit(&own.open_base, memory_order_relaxed);
+    return (uint64_t)((uintptr_t)pointer - (uintptr_t)base);
 }
 
 bool epx_arena_strays(const void *pointer, size_t bytes)
 {
-    uint64_t offset;
-    (void)epx_arena_own_lock();
-    uintptr_t base = (uintptr_t)own.space.base;
+    uint64_t place;
+    uintptr_t base = (uintptr_t)atomic_load_explicit(&own.open_base, memory_order_acquire);
     uintptr_t start = (uintptr_t)pointer;
-    bool meets = own.is_open && (start >= base ? start - base < own.space.reserve_bytes : base - start < bytes);
-    epx_arena_own_unlock();
-    return meets && !epx_arena_offset_of(pointer, bytes, &offset);
+    bool reaches_in = base != 0 && start < base && base - start < bytes;
+    return reaches_in || (place_in_reserve(pointer, &place) && !epx_arena_offset_of(pointer, bytes, &place));
 }
 
 void epx_arena_usage(uint64_t *live_bytes, uint64_t *live_count)

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "child_process.h"
+
 #include "base/clock.h"
 #include "memory/arena.h"
 #include "memory/arena_stray.h"
@@ -160,6 +162,98 @@ static void offset_of__is_inside_one_allocation(void **state)
     assert_false(epx_arena_offset_of(first, 1, &offset));
     assert_int_equal(epx_arena_free(second), EPX_OK);
     epx_arena_detach(arena);
+}
+
+/* Answers are kept by thread, and forgotten when any allocation ends. */
+static void offset_of__forgets_what_is_freed(void **state)
+{
+    (void)state;
+    uint64_t offset;
+    uint8_t *first = alloc(256, 64);
+    for (int i = 0; i < 2; i++) {
+        assert_true(epx_arena_offset_of(first, 256, &offset));
+        assert_int_equal(epx_arena_place_of(first), offset);
+        assert_true(epx_arena_offset_of(first + 64, 192, &offset));
+        assert_false(epx_arena_offset_of(first + 64, 193, &offset));
+        assert_false(epx_arena_strays(first, 256));
+        assert_true(epx_arena_strays(first, 257));
+    }
+    assert_int_equal(epx_arena_free(first), EPX_OK);
+    assert_false(epx_arena_offset_of(first, 1, &offset));
+    assert_true(epx_arena_strays(first, 1));
+    uint8_t *second = alloc(64, 64);
+    assert_ptr_equal(second, first);
+    assert_true(epx_arena_offset_of(second, 64, &offset));
+    assert_false(epx_arena_offset_of(second, 65, &offset));
+    assert_int_equal(epx_arena_free(second), EPX_OK);
+}
+
+static void *free_main(void *memory)
+{
+    enum epx_status status = epx_arena_free(memory);
+    return status == EPX_OK ? memory : NULL;
+}
+
+static void offset_of__learns_what_another_thread_frees(void **state)
+{
+    (void)state;
+    uint64_t offset;
+    pthread_t thread;
+    void *freed = NULL;
+    uint8_t *memory = alloc(256, 64);
+    assert_true(epx_arena_offset_of(memory, 256, &offset));
+    assert_int_equal(pthread_create(&thread, NULL, free_main, memory), 0);
+    assert_int_equal(pthread_join(thread, &freed), 0);
+    assert_ptr_equal(freed, memory);
+    assert_false(epx_arena_offset_of(memory, 1, &offset));
+}
+
+/* More than a thread keeps. */
+static void offset_of__many_allocations(void **state)
+{
+    (void)state;
+    static uint8_t *memory[1000];
+    uint64_t offset;
+    for (size_t i = 0; i < 1000; i++) {
+        memory[i] = alloc(64 + 64 * (i % 5), 64);
+    }
+    for (size_t n = 0; n < 3000; n++) {
+        size_t i = n * 7 % 1000;
+        assert_true(epx_arena_offset_of(memory[i], 64 + 64 * (i % 5), &offset));
+        assert_int_equal(offset, epx_arena_place_of(memory[i]));
+        assert_false(epx_arena_offset_of(memory[i], 65 + 64 * (i % 5), &offset));
+    }
+    for (size_t i = 0; i < 1000; i++) {
+        assert_int_equal(epx_arena_free(memory[i]), EPX_OK);
+    }
+}
+
+static uint8_t *parents;
+
+static void look_in_child(void)
+{
+    uint64_t offset;
+    void *own = NULL;
+    CHILD_EXPECT(!epx_arena_offset_of(parents, 1, &offset));
+    CHILD_EXPECT(!epx_arena_strays(parents, 1));
+    if (EPX_THREAD_SANITIZER) {
+        return; /* it starts no thread, and so no arena, in the child of a process with threads */
+    }
+    CHILD_EXPECT(epx_arena_alloc(64, 64, &own) == EPX_OK);
+    /* Its arena may be where the parent's is, and its allocation, too. */
+    CHILD_EXPECT(!epx_arena_offset_of(parents, 256, &offset));
+    CHILD_EXPECT(epx_arena_offset_of(own, 64, &offset) && !epx_arena_offset_of(own, 65, &offset));
+}
+
+static void offset_of__child_of_fork(void **state)
+{
+    (void)state;
+    uint64_t offset;
+    parents = alloc(256, 64);
+    assert_true(epx_arena_offset_of(parents, 256, &offset));
+    run_in_child(look_in_child);
+    assert_true(epx_arena_offset_of(parents, 256, &offset));
+    assert_int_equal(epx_arena_free(parents), EPX_OK);
 }
 
 static void at__stays_inside_the_committed_part(void **state)
@@ -403,6 +497,10 @@ int main(void)
         cmocka_unit_test(alloc__refuses_what_cannot_be),
         cmocka_unit_test(free__refuses_what_is_no_start),
         cmocka_unit_test(offset_of__is_inside_one_allocation),
+        cmocka_unit_test(offset_of__forgets_what_is_freed),
+        cmocka_unit_test(offset_of__learns_what_another_thread_frees),
+        cmocka_unit_test(offset_of__many_allocations),
+        cmocka_unit_test(offset_of__child_of_fork),
         cmocka_unit_test(at__stays_inside_the_committed_part),
         cmocka_unit_test(alloc__zeroes_reused_memory),
         cmocka_unit_test(alloc__reuses_freed_neighbours_as_one),
