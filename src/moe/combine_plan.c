@@ -109,8 +109,8 @@ static bool readable_in_place(const struct epx_view *view)
 
 static enum epx_status stage_for(struct epx_combine_plan *plan, const struct epx_combine_tensors *tensors)
 {
-    if (plan->staged == NULL && !readable_in_place(&tensors->expand_x)) {
-        EPX_TRY(epx_plan_memory_reserve(plan->layout.staged_bytes, &plan->staged));
+    if (!readable_in_place(&tensors->expand_x)) {
+        EPX_TRY(epx_plan_memory_reserve_once(plan->layout.staged_bytes, &plan->staged));
     }
     return EPX_OK;
 }
@@ -178,14 +178,6 @@ enum epx_status epx_combine_plan_create(const struct epx_combine_request *reques
     return EPX_OK;
 }
 
-static void free_shared(uint8_t *memory)
-{
-    if (memory != NULL) {
-        enum epx_status status = epx_arena_free(memory);
-        (void)status; /* it came from the arena */
-    }
-}
-
 void epx_combine_plan_destroy(struct epx_combine_plan *plan)
 {
     if (plan == NULL) {
@@ -193,10 +185,10 @@ void epx_combine_plan_destroy(struct epx_combine_plan *plan)
     }
     epx_combine_remote_destroy(plan);
     epx_combine_relay_destroy(plan);
-    free_shared(plan->exchange);
-    free_shared(plan->tp_exchange);
-    free_shared(plan->staged);
-    free_shared(plan->summed);
+    epx_plan_memory_free(plan->exchange);
+    epx_plan_memory_free(plan->tp_exchange);
+    epx_plan_memory_free(plan->staged);
+    epx_plan_memory_free(plan->summed);
     free(plan->counts);
     free(plan->ids);
     free(plan->slots);

@@ -16,6 +16,7 @@
 #include "moe/shape.h"
 #include "moe/team.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -64,7 +65,7 @@ struct epx_combine_plan {
     /* In the own arena; null when the layout has no bytes for it. */
     uint8_t *exchange;
     uint8_t *tp_exchange;
-    uint8_t *staged; /* made when an expand_x outside the arena is first bound */
+    _Atomic(uint8_t *) staged; /* made when an expand_x outside the arena is first bound, by any thread */
     uint8_t *summed;
 
     /* Private scratch. */

@@ -33,31 +33,27 @@ enum epx_status epx_combine_publish_rows(struct epx_combine_run *run, int64_t fi
         return EPX_OK;
     }
     /* Without staging memory expand_x was in the arena when it was bound. */
-    if (plan->staged == NULL || !epx_arena_offset_of(plan->staged, plan->layout.staged_bytes, &rows->offset)) {
+    uint8_t *copies = atomic_load_explicit(&plan->staged, memory_order_acquire);
+    if (copies == NULL) {
         return epx_rounds_fail(&run->rounds, EPX_ERR_STATE, "rank %lld: the memory of expandX was freed",
                                (long long)plan->world.rank);
     }
+    rows->offset = epx_arena_place_of(copies);
     rows->pitch_bytes = plan->layout.row_pitch_bytes;
-    EPX_TRY(
-        epx_rounds_need(&run->rounds, "the copy of expandX", plan->staged, (uint64_t)row_count * rows->pitch_bytes));
+    EPX_TRY(epx_rounds_need(&run->rounds, "the copy of expandX", copies, (uint64_t)row_count * rows->pitch_bytes));
     for (int64_t row = 0; row < row_count; row++) {
-        epx_view_gather_row(&part, row, plan->staged + (uint64_t)row * rows->pitch_bytes);
+        epx_view_gather_row(&part, row, copies + (uint64_t)row * rows->pitch_bytes);
     }
     run->stats.bytes_read += row_count * (int64_t)plan->row_bytes;
     run->stats.bytes_written += row_count * (int64_t)plan->row_bytes;
     return EPX_OK;
 }
 
-static enum epx_status publish_summed(struct epx_combine_run *run, struct epx_published_rows *rows)
+static void publish_summed(const struct epx_combine_run *run, struct epx_published_rows *rows)
 {
-    const struct epx_combine_plan *plan = run->plan;
     rows->row_count = run->row_count;
-    if (run->row_count > 0 && !epx_arena_offset_of(plan->summed, plan->layout.summed_bytes, &rows->offset)) {
-        return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: the sums are not in the arena",
-                               (long long)plan->world.rank);
-    }
-    rows->pitch_bytes = plan->layout.row_pitch_bytes;
-    return EPX_OK;
+    rows->offset = run->row_count > 0 ? epx_arena_place_of(run->plan->summed) : 0;
+    rows->pitch_bytes = run->plan->layout.row_pitch_bytes;
 }
 
 enum epx_status epx_combine_publish(struct epx_combine_run *run, struct epx_publication *publication)
@@ -69,16 +65,13 @@ enum epx_status epx_combine_publish(struct epx_combine_run *run, struct epx_publ
     header.count_elems = plan->world.rank_count * plan->world.local_experts;
     memcpy(plan->exchange + plan->layout.counts_at, plan->counts, (size_t)header.count_elems * sizeof *plan->counts);
     if (plan->world.tp) {
-        EPX_TRY(publish_summed(run, &header.rows));
+        publish_summed(run, &header.rows);
     } else {
         EPX_TRY(epx_combine_publish_rows(run, 0, run->row_count, &header.rows));
     }
     memcpy(plan->exchange, &header, sizeof header);
     publication->bytes = plan->layout.exchange_bytes;
-    if (!epx_arena_offset_of(plan->exchange, publication->bytes, &publication->offset)) {
-        return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: the exchange region is not in the arena",
-                               (long long)plan->world.rank);
-    }
+    publication->offset = epx_arena_place_of(plan->exchange);
     run->stats.rows_sent = run->row_count;
     return EPX_OK;
 }

@@ -53,14 +53,6 @@ static bool tables_allocate(struct epx_combine_relay *relay, uint32_t rank_count
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------- */
 
-static void memory_free(uint8_t *memory)
-{
-    if (memory != NULL) {
-        enum epx_status status = epx_arena_free(memory);
-        (void)status; /* it came from the arena */
-    }
-}
-
 static void task_fini(struct epx_combine_relay_task *task)
 {
     free(task->ids);
@@ -68,7 +60,7 @@ static void task_fini(struct epx_combine_relay_task *task)
     free(task->weights);
     free(task->blocks);
     free(task->is_made);
-    memory_free(task->rows);
+    epx_plan_memory_free(task->rows);
 }
 
 static enum epx_status task_init(const struct epx_combine_plan *plan, uint32_t rank, int64_t tokens,
@@ -174,7 +166,7 @@ void epx_combine_relay_destroy(struct epx_combine_plan *plan)
         task_fini(&relay->tasks[i]);
     }
     for (uint32_t host = 0; relay->homes != NULL && host < relay->host_count; host++) {
-        memory_free(relay->homes[host].memory);
+        epx_plan_memory_free(relay->homes[host].memory);
     }
     free(relay->server_host);
     free(relay->server_place);

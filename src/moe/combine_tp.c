@@ -12,14 +12,11 @@ static enum epx_status enter(struct epx_combine_run *run, int64_t peer_rows)
     struct epx_combine_plan *plan = run->plan;
     struct epx_exchange_header header;
     struct epx_agreement agreement;
-    struct epx_publication publication = {.bytes = plan->layout.tp_exchange_bytes};
+    struct epx_publication publication = {.offset = epx_arena_place_of(plan->tp_exchange),
+                                          .bytes = plan->layout.tp_exchange_bytes};
     epx_exchange_header_init(&header, run->token_count);
     header.own_row_count = run->row_count;
     EPX_TRY(epx_combine_publish_rows(run, run->row_count, peer_rows, &header.rows));
-    if (!epx_arena_offset_of(plan->tp_exchange, publication.bytes, &publication.offset)) {
-        return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: the exchange region is not in the arena",
-                               (long long)plan->world.rank);
-    }
     memcpy(plan->tp_exchange, &header, sizeof header);
     epx_moe_agreement_init(&agreement, &plan->request.shape, &plan->world, false, EPX_MOE_GROUP_TP);
     return epx_rounds_enter(&run->rounds, EPX_MOE_GROUP_TP, &agreement, &publication);

@@ -108,19 +108,18 @@ static bool tokens_readable_in_place(const struct epx_view *x, int64_t token_cou
 static enum epx_status stage_for(struct epx_dispatch_plan *plan, const struct epx_dispatch_tensors *tensors,
                                  int64_t token_count)
 {
-    if (!plan->quantized && plan->plain_rows == NULL && !tokens_readable_in_place(&tensors->x, token_count)) {
-        EPX_TRY(epx_plan_memory_reserve(plan->layout.plain_bytes, &plan->plain_rows));
+    if (!plan->quantized && !tokens_readable_in_place(&tensors->x, token_count)) {
+        EPX_TRY(epx_plan_memory_reserve_once(plan->layout.plain_bytes, &plan->plain_rows));
     }
     int64_t row_max = epx_view_row_count(&tensors->expand_x);
-    if (plan->world.tp && plan->tp_rows == NULL && !readable_in_place(&tensors->expand_x, row_max)) {
+    if (plan->world.tp && !readable_in_place(&tensors->expand_x, row_max)) {
         struct epx_layout region = {0};
-        plan->tp_rows_pitch = epx_layout_row_pitch(plan->row_bytes);
         (void)epx_layout_take(&region, row_max, plan->tp_rows_pitch);
         if (region.overflowed) {
             return epx_fail(EPX_ERR_NO_MEMORY, "expandX has %lld rows, more than can be copied for the TP peer",
                             (long long)row_max);
         }
-        EPX_TRY(epx_plan_memory_reserve(region.bytes, &plan->tp_rows));
+        EPX_TRY(epx_plan_memory_reserve_once(region.bytes, &plan->tp_rows));
     }
     return EPX_OK;
 }
@@ -166,6 +165,7 @@ enum epx_status epx_dispatch_plan_create(const struct epx_dispatch_request *requ
     plan->quantized = request->shape.quantization == EPX_QUANTIZATION_DYNAMIC_INT8;
     plan->smooth = epx_dispatch_is_smooth(&request->shape, &request->tensors);
     plan->row_bytes = (uint64_t)world.hidden_elems * (plan->quantized ? sizeof(int8_t) : sizeof(uint16_t));
+    plan->tp_rows_pitch = epx_layout_row_pitch(plan->row_bytes);
     init_binding(plan);
     enum epx_status status = read_options(plan);
     if (status == EPX_OK) {
@@ -185,25 +185,17 @@ enum epx_status epx_dispatch_plan_create(const struct epx_dispatch_request *requ
     return EPX_OK;
 }
 
-static void free_shared(uint8_t *memory)
-{
-    if (memory != NULL) {
-        enum epx_status status = epx_arena_free(memory);
-        (void)status; /* it came from the arena */
-    }
-}
-
 void epx_dispatch_plan_destroy(struct epx_dispatch_plan *plan)
 {
     if (plan == NULL) {
         return;
     }
     epx_dispatch_remote_destroy(plan);
-    free_shared(plan->exchange);
-    free_shared(plan->tp_exchange);
-    free_shared(plan->quantized_rows);
-    free_shared(plan->plain_rows);
-    free_shared(plan->tp_rows);
+    epx_plan_memory_free(plan->exchange);
+    epx_plan_memory_free(plan->tp_exchange);
+    epx_plan_memory_free(plan->quantized_rows);
+    epx_plan_memory_free(plan->plain_rows);
+    epx_plan_memory_free(plan->tp_rows);
     free(plan->sources);
     free(plan->block_ends);
     free(plan->block_starts);

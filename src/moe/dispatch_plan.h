@@ -15,6 +15,7 @@
 #include "moe/shape.h"
 #include "moe/team.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -72,8 +73,9 @@ struct epx_dispatch_plan {
     uint8_t *exchange;
     uint8_t *tp_exchange;
     uint8_t *quantized_rows;
-    uint8_t *plain_rows; /* made when an x outside the arena is first bound */
-    uint8_t *tp_rows;    /* made when an expand_x outside the arena is first bound, with tensor parallelism */
+    /* Made when an x, or with tensor parallelism an expand_x, outside the arena is first bound, by any thread. */
+    _Atomic(uint8_t *) plain_rows;
+    _Atomic(uint8_t *) tp_rows;
     uint64_t tp_rows_pitch;
 
     /* Private scratch. */

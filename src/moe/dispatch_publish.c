@@ -153,8 +153,8 @@ static struct epx_published_rows published(const struct epx_dispatch_plan *plan,
                                            int64_t row_count)
 {
     struct epx_published_rows rows = {0};
-    uint64_t base = 0;
-    if (row_count > 0 && epx_arena_offset_of(plan->quantized_rows, plan->layout.quantized_bytes, &base)) {
+    if (row_count > 0) {
+        uint64_t base = epx_arena_place_of(plan->quantized_rows);
         rows.offset = base + rows_at;
         rows.pitch_bytes = plan->layout.row_pitch_bytes;
         rows.row_count = row_count;
@@ -215,16 +215,16 @@ static enum epx_status publish_plain(struct epx_dispatch_run *run, struct epx_ex
     }
     if (!publish_in_place(run, &rows)) {
         /* Without staging memory x was in the arena when it was bound. */
-        if (plan->plain_rows == NULL ||
-            !epx_arena_offset_of(plan->plain_rows, plan->layout.plain_bytes, &rows.offset)) {
+        uint8_t *copies = atomic_load_explicit(&plan->plain_rows, memory_order_acquire);
+        if (copies == NULL) {
             return epx_rounds_fail(&run->rounds, EPX_ERR_STATE, "rank %lld: the memory of x was freed",
                                    (long long)plan->world.rank);
         }
+        rows.offset = epx_arena_place_of(copies);
         rows.pitch_bytes = plan->layout.plain_pitch_bytes;
-        EPX_TRY(epx_rounds_need(&run->rounds, "the copy of x", plan->plain_rows,
-                                (uint64_t)run->token_count * rows.pitch_bytes));
+        EPX_TRY(epx_rounds_need(&run->rounds, "the copy of x", copies, (uint64_t)run->token_count * rows.pitch_bytes));
         for (int64_t token = 0; token < run->token_count; token++) {
-            epx_view_gather_row(&run->tensors->x, token, plan->plain_rows + (uint64_t)token * rows.pitch_bytes);
+            epx_view_gather_row(&run->tensors->x, token, copies + (uint64_t)token * rows.pitch_bytes);
         }
         run->stats.bytes_read += run->token_count * (int64_t)plan->row_bytes;
         run->stats.bytes_written += run->token_count * (int64_t)plan->row_bytes;
@@ -274,10 +274,7 @@ enum epx_status epx_dispatch_publish(struct epx_dispatch_run *run, struct epx_pu
     }
     memcpy(plan->exchange, &header, sizeof header);
     publication->bytes = plan->layout.exchange_bytes;
-    if (!epx_arena_offset_of(plan->exchange, publication->bytes, &publication->offset)) {
-        return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: the exchange region is not in the arena",
-                               (long long)plan->world.rank);
-    }
+    publication->offset = epx_arena_place_of(plan->exchange);
     run->stats.rows_sent = run->token_count * (plan->world.topk + (plan->world.shared_count > 0 ? 1 : 0));
     return EPX_OK;
 }

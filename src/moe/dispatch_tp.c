@@ -22,15 +22,17 @@ static enum epx_status publish_rows(struct epx_dispatch_run *run, struct epx_pub
         rows->pitch_bytes = (uint64_t)expand_x->stride[0] * epx_dtype_bytes(expand_x->dtype);
         return EPX_OK;
     }
-    if (plan->tp_rows == NULL || !epx_arena_offset_of(plan->tp_rows, 1, &rows->offset)) {
+    uint8_t *copies = atomic_load_explicit(&plan->tp_rows, memory_order_acquire);
+    if (copies == NULL) {
         return epx_rounds_fail(&run->rounds, EPX_ERR_STATE, "rank %lld: the memory of expandX was freed",
                                (long long)plan->world.rank);
     }
+    rows->offset = epx_arena_place_of(copies);
     rows->pitch_bytes = plan->tp_rows_pitch;
-    EPX_TRY(epx_rounds_need(&run->rounds, "the rows for the TP peer", plan->tp_rows,
+    EPX_TRY(epx_rounds_need(&run->rounds, "the rows for the TP peer", copies,
                             (uint64_t)run->row_count * plan->tp_rows_pitch));
     for (int64_t row = 0; row < run->row_count; row++) {
-        epx_view_gather_row(expand_x, row, plan->tp_rows + (uint64_t)row * plan->tp_rows_pitch);
+        epx_view_gather_row(expand_x, row, copies + (uint64_t)row * plan->tp_rows_pitch);
     }
     return EPX_OK;
 }
@@ -40,7 +42,8 @@ static enum epx_status enter(struct epx_dispatch_run *run)
     struct epx_dispatch_plan *plan = run->plan;
     struct epx_exchange_header header;
     struct epx_agreement agreement;
-    struct epx_publication publication = {.bytes = plan->layout.tp_exchange_bytes};
+    struct epx_publication publication = {.offset = epx_arena_place_of(plan->tp_exchange),
+                                          .bytes = plan->layout.tp_exchange_bytes};
     int32_t *counts = (int32_t *)(void *)(plan->tp_exchange + plan->layout.tp_counts_at);
     epx_exchange_header_init(&header, run->token_count);
     header.counts_at = plan->layout.tp_counts_at;
@@ -50,10 +53,6 @@ static enum epx_status enter(struct epx_dispatch_run *run)
         counts[block] = (int32_t)plan->block_ends[block];
     }
     EPX_TRY(publish_rows(run, &header.rows));
-    if (!epx_arena_offset_of(plan->tp_exchange, publication.bytes, &publication.offset)) {
-        return epx_rounds_fail(&run->rounds, EPX_ERR_INTERNAL, "rank %lld: the exchange region is not in the arena",
-                               (long long)plan->world.rank);
-    }
     if (plan->quantized) {
         header.rows.scales_offset = publication.offset + plan->layout.tp_scales_at;
     }

@@ -71,14 +71,6 @@ static uint32_t index_of(const struct epx_mirrors *mirrors, uint32_t rank)
     return i;
 }
 
-static void memory_free(uint8_t *memory)
-{
-    if (memory != NULL) {
-        enum epx_status status = epx_arena_free(memory);
-        (void)status; /* it came from the arena */
-    }
-}
-
 enum epx_status epx_mirrors_resize(struct epx_mirrors *mirrors, uint32_t rank, const struct epx_mirror_sizes *sizes)
 {
     uint32_t i = index_of(mirrors, rank);
@@ -89,7 +81,7 @@ enum epx_status epx_mirrors_resize(struct epx_mirrors *mirrors, uint32_t rank, c
                         rank);
     }
     EPX_TRY(epx_plan_memory_reserve(layout.bytes, &memory));
-    memory_free(mirrors->memory[i]);
+    epx_plan_memory_free(mirrors->memory[i]);
     mirrors->memory[i] = memory;
     mirrors->places[i] = place(memory, &layout, sizes);
     return EPX_OK;
@@ -120,7 +112,7 @@ enum epx_status epx_mirrors_init(struct epx_mirrors *mirrors, const struct epx_c
 void epx_mirrors_fini(struct epx_mirrors *mirrors)
 {
     for (uint32_t i = 0; i < mirrors->count; i++) {
-        memory_free(mirrors->memory[i]);
+        epx_plan_memory_free(mirrors->memory[i]);
     }
     free(mirrors->ranks);
     free(mirrors->memory);

@@ -25,6 +25,28 @@ enum epx_status epx_plan_memory_reserve(uint64_t bytes, uint8_t **out)
     return EPX_OK;
 }
 
+enum epx_status epx_plan_memory_reserve_once(uint64_t bytes, _Atomic(uint8_t *) *place)
+{
+    uint8_t *none = NULL;
+    uint8_t *memory;
+    if (atomic_load_explicit(place, memory_order_acquire) != NULL) {
+        return EPX_OK;
+    }
+    EPX_TRY(epx_plan_memory_reserve(bytes, &memory));
+    if (!atomic_compare_exchange_strong(place, &none, memory)) {
+        epx_plan_memory_free(memory);
+    }
+    return EPX_OK;
+}
+
+void epx_plan_memory_free(uint8_t *memory)
+{
+    if (memory != NULL) {
+        enum epx_status status = epx_arena_free(memory);
+        (void)status; /* it came from the arena */
+    }
+}
+
 enum epx_status epx_plan_stream_bytes(const struct epx_comm *comm, enum epx_operation operation, uint64_t *bytes)
 {
     int64_t kib;

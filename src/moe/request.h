@@ -192,9 +192,9 @@ struct epx_combine_binding {
     enum epx_moe_stage stage; /* where its run is */
 };
 
-/* As bind, but fills `binding` instead of the plan; may allocate staging memory: EPX_ERR_NO_MEMORY. Also while runs of
- * other bindings are queued or running. An optional tensor that ends without an address counts as absent. Not reserved
- * yet. */
+/* As bind, but fills `binding` instead of the plan; may allocate staging memory: EPX_ERR_NO_MEMORY. Thread: any, also
+ * while runs of other bindings are queued or running. An optional tensor that ends without an address counts as absent.
+ * Not reserved yet. */
 EPX_NODISCARD enum epx_status epx_dispatch_binding_init(struct epx_dispatch_plan *plan, int64_t token_count,
                                                         const struct epx_dispatch_tensors *tensors,
                                                         struct epx_dispatch_binding *binding);
