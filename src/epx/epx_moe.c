@@ -130,27 +130,16 @@ static void reserve(struct operation *operation)
 
 static void keep_stats(const struct operation *operation, const struct epx_operation_stats *run)
 {
-    struct epx_stats *stats = &operation->plan->stats;
-    (void)pthread_mutex_lock(&operation->plan->stats_lock);
-    if (operation->combines) {
-        stats->combine_rows_read = run->rows_received;
-        stats->combine_bytes_read = run->bytes_read;
-        stats->combine_bytes_written = run->bytes_written;
-        stats->combine_ns = run->total_ns;
-        stats->combine_enter_wait_ns = run->enter_wait_ns;
-        stats->combine_move_ns = run->move_ns;
-        stats->combine_done_wait_ns = run->done_wait_ns;
-    } else {
-        stats->dispatch_rows_sent = run->rows_sent;
-        stats->dispatch_rows_received = run->rows_received;
-        stats->dispatch_bytes_read = run->bytes_read;
-        stats->dispatch_bytes_written = run->bytes_written;
-        stats->dispatch_ns = run->total_ns;
-        stats->dispatch_enter_wait_ns = run->enter_wait_ns;
-        stats->dispatch_move_ns = run->move_ns;
-        stats->dispatch_done_wait_ns = run->done_wait_ns;
-    }
-    (void)pthread_mutex_unlock(&operation->plan->stats_lock);
+    struct epx_plan *plan = operation->plan;
+    struct epx_kept_stats *kept = operation->combines ? &plan->combine_stats : &plan->dispatch_stats;
+    atomic_store_explicit(&kept->rows_sent, run->rows_sent, memory_order_relaxed);
+    atomic_store_explicit(&kept->rows_received, run->rows_received, memory_order_relaxed);
+    atomic_store_explicit(&kept->bytes_read, run->bytes_read, memory_order_relaxed);
+    atomic_store_explicit(&kept->bytes_written, run->bytes_written, memory_order_relaxed);
+    atomic_store_explicit(&kept->total_ns, run->total_ns, memory_order_relaxed);
+    atomic_store_explicit(&kept->enter_wait_ns, run->enter_wait_ns, memory_order_relaxed);
+    atomic_store_explicit(&kept->move_ns, run->move_ns, memory_order_relaxed);
+    atomic_store_explicit(&kept->done_wait_ns, run->done_wait_ns, memory_order_relaxed);
 }
 
 /* As epx_task_run. */

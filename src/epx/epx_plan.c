@@ -12,7 +12,6 @@ void epx_plan_release(struct epx_plan *plan)
     plan->magic = 0;
     epx_dispatch_plan_destroy(plan->dispatch);
     epx_combine_plan_destroy(plan->combine);
-    (void)pthread_mutex_destroy(&plan->stats_lock);
     for (size_t i = 0; i < sizeof plan->spare_requests / sizeof plan->spare_requests[0]; i++) {
         free(atomic_load(&plan->spare_requests[i]));
     }
@@ -167,7 +166,6 @@ enum epx_status epx_plan_create(struct epx_communicator *comm, const struct epx_
     }
     plan->magic = EPX_PLAN_MAGIC;
     atomic_init(&plan->references, 1);
-    (void)pthread_mutex_init(&plan->stats_lock, NULL);
     plan->communicator = comm;
     (void)atomic_fetch_add(&comm->references, 1);
     enum epx_status status = create_operators(plan, &known);
@@ -218,11 +216,24 @@ enum epx_status epx_plan_stats(const struct epx_plan *plan, struct epx_stats *st
     if (bytes < sizeof *stats || bytes > sizeof *stats + 4096) {
         return epx_fail(EPX_ERR_INVALID, "stats: struct_bytes is %zu, must be %zu", bytes, sizeof *stats);
     }
+    const struct epx_kept_stats *dispatch = &plan->dispatch_stats;
+    const struct epx_kept_stats *combine = &plan->combine_stats;
     memset(stats, 0, bytes);
-    struct epx_plan *locked = (struct epx_plan *)(uintptr_t)plan;
-    (void)pthread_mutex_lock(&locked->stats_lock);
-    *stats = plan->stats;
-    (void)pthread_mutex_unlock(&locked->stats_lock);
     stats->struct_bytes = bytes;
+    stats->dispatch_rows_sent = atomic_load_explicit(&dispatch->rows_sent, memory_order_relaxed);
+    stats->dispatch_rows_received = atomic_load_explicit(&dispatch->rows_received, memory_order_relaxed);
+    stats->dispatch_bytes_read = atomic_load_explicit(&dispatch->bytes_read, memory_order_relaxed);
+    stats->dispatch_bytes_written = atomic_load_explicit(&dispatch->bytes_written, memory_order_relaxed);
+    stats->dispatch_ns = atomic_load_explicit(&dispatch->total_ns, memory_order_relaxed);
+    stats->dispatch_enter_wait_ns = atomic_load_explicit(&dispatch->enter_wait_ns, memory_order_relaxed);
+    stats->dispatch_move_ns = atomic_load_explicit(&dispatch->move_ns, memory_order_relaxed);
+    stats->dispatch_done_wait_ns = atomic_load_explicit(&dispatch->done_wait_ns, memory_order_relaxed);
+    stats->combine_rows_read = atomic_load_explicit(&combine->rows_received, memory_order_relaxed);
+    stats->combine_bytes_read = atomic_load_explicit(&combine->bytes_read, memory_order_relaxed);
+    stats->combine_bytes_written = atomic_load_explicit(&combine->bytes_written, memory_order_relaxed);
+    stats->combine_ns = atomic_load_explicit(&combine->total_ns, memory_order_relaxed);
+    stats->combine_enter_wait_ns = atomic_load_explicit(&combine->enter_wait_ns, memory_order_relaxed);
+    stats->combine_move_ns = atomic_load_explicit(&combine->move_ns, memory_order_relaxed);
+    stats->combine_done_wait_ns = atomic_load_explicit(&combine->done_wait_ns, memory_order_relaxed);
     return EPX_OK;
 }

@@ -39,6 +39,18 @@ struct epx_plan_views {
     struct epx_plan *next; /* see epx_views.c; all members are written under the lock there */
 };
 
+/* Of the last successful run of an operation. Each number is whole; two may be of different runs while one ends. */
+struct epx_kept_stats {
+    _Atomic int64_t rows_sent;
+    _Atomic int64_t rows_received;
+    _Atomic int64_t bytes_read;
+    _Atomic int64_t bytes_written;
+    _Atomic uint64_t total_ns;
+    _Atomic uint64_t enter_wait_ns;
+    _Atomic uint64_t move_ns;
+    _Atomic uint64_t done_wait_ns;
+};
+
 struct epx_plan {
     uint32_t magic;
     _Atomic uint32_t references; /* the handle, and one a request */
@@ -47,8 +59,8 @@ struct epx_plan {
     int64_t local_expert_count;
     struct epx_dispatch_plan *dispatch;
     struct epx_combine_plan *combine;
-    pthread_mutex_t stats_lock;
-    struct epx_stats stats;                          /* under stats_lock */
+    struct epx_kept_stats dispatch_stats;
+    struct epx_kept_stats combine_stats;
     _Atomic(struct epx_request *) spare_requests[2]; /* to be used again, for operations of either kind in turn */
     struct epx_plan_views views;
 };
