@@ -1,73 +1,133 @@
 #include "cann/object_set.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 #define CAPACITY_MIN 64u /* a power of two */
 
 struct place {
-    uintptr_t address; /* 0: free */
-    enum epx_object_kind kind;
+    _Atomic uintptr_t address; /* 0: free */
+    _Atomic uint32_t kind;
 };
 
-/* An open-addressing table, at most half full, without gaps between a place and where its address hashes to. */
+struct table {
+    uint64_t capacity;
+    struct table *smaller; /* the one before: kept, as readers may be in it */
+    struct place places[];
+};
+
+/*
+ * An open-addressing table, at most half full, without gaps between a place and where its address hashes to. Writers
+ * have the lock, and make `writes` odd meanwhile. Readers have not: what they find counts when `writes` was even before
+ * and is the same after.
+ */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct place *places;
-static uint64_t capacity;
+static _Atomic uint64_t writes;
+static _Atomic(struct table *) table_now;
 static uint64_t used;
 
 /* Allocations are 16 bytes apart or more: the low bits say nothing. */
-static uint64_t home_of(uintptr_t address)
+static uint64_t home_of(const struct table *table, uintptr_t address)
 {
-    return ((uint64_t)address >> 4) * 0x9E3779B97F4A7C15u >> 20 & (capacity - 1);
+    return ((uint64_t)address >> 4) * 0x9E3779B97F4A7C15u >> 20 & (table->capacity - 1);
 }
 
-/* The address's place, or the free one where it would go; the table must not be full. */
-static uint64_t find(uintptr_t address)
+/* Acquire: who reads what a writer has written sees its odd number, too. */
+static uintptr_t address_at(const struct table *table, uint64_t at)
 {
-    uint64_t at = home_of(address);
-    while (places[at].address != 0 && places[at].address != address) {
-        at = (at + 1) & (capacity - 1);
+    return atomic_load_explicit(&table->places[at].address, memory_order_acquire);
+}
+
+static uint32_t kind_at(const struct table *table, uint64_t at)
+{
+    return atomic_load_explicit(&table->places[at].kind, memory_order_acquire);
+}
+
+static void set_place(struct table *table, uint64_t at, uintptr_t address, uint32_t kind)
+{
+    atomic_store_explicit(&table->places[at].kind, kind, memory_order_release);
+    atomic_store_explicit(&table->places[at].address, address, memory_order_release);
+}
+
+/* The address's place, or a free one where it would go. A reader may meet a table that is being changed, and must come
+ * to an end all the same. */
+static uint64_t find(const struct table *table, uintptr_t address)
+{
+    uint64_t at = home_of(table, address);
+    for (uint64_t steps = 0; steps < table->capacity; steps++) {
+        const uintptr_t there = address_at(table, at);
+        if (there == 0 || there == address) {
+            break;
+        }
+        at = (at + 1) & (table->capacity - 1);
     }
     return at;
 }
 
+static bool is_at(const struct table *table, uint64_t at, const void *object, enum epx_object_kind kind)
+{
+    return address_at(table, at) == (uintptr_t)object && kind_at(table, at) == (uint32_t)kind;
+}
+
+/* ---- With the lock ----------------------------------------------------------------------------------------------- */
+
+static void begin_write(void)
+{
+    pthread_mutex_lock(&lock);
+    (void)atomic_fetch_add_explicit(&writes, 1, memory_order_relaxed);
+}
+
+static void end_write(void)
+{
+    (void)atomic_fetch_add_explicit(&writes, 1, memory_order_release);
+    pthread_mutex_unlock(&lock);
+}
+
+static struct table *table_of_writer(void)
+{
+    return atomic_load_explicit(&table_now, memory_order_relaxed);
+}
+
 static bool grow(void)
 {
-    struct place *old = places;
-    uint64_t old_capacity = capacity;
-    uint64_t new_capacity = capacity ? capacity * 2 : CAPACITY_MIN;
-    struct place *fresh = calloc(new_capacity, sizeof *fresh);
+    struct table *old = table_of_writer();
+    uint64_t capacity = old ? old->capacity * 2 : CAPACITY_MIN;
+    struct table *fresh = calloc(1, sizeof *fresh + capacity * sizeof fresh->places[0]);
     if (!fresh) {
         return false;
     }
-    places = fresh;
-    capacity = new_capacity;
-    for (uint64_t i = 0; i < old_capacity; i++) {
-        if (old[i].address != 0) {
-            places[find(old[i].address)] = old[i];
+    fresh->capacity = capacity;
+    fresh->smaller = old;
+    for (uint64_t i = 0; old && i < old->capacity; i++) {
+        const uintptr_t address = address_at(old, i);
+        if (address != 0) {
+            set_place(fresh, find(fresh, address), address, kind_at(old, i));
         }
     }
-    free(old);
+    atomic_store_explicit(&table_now, fresh, memory_order_release);
     return true;
 }
 
 /* Frees a place and moves those up that would not be found any more. */
-static void clear(uint64_t at)
+static void clear(struct table *table, uint64_t at)
 {
+    const uint64_t mask = table->capacity - 1;
     uint64_t next = at;
-    places[at].address = 0;
+    uintptr_t address;
+    set_place(table, at, 0, 0);
     used--;
     for (;;) {
-        next = (next + 1) & (capacity - 1);
-        if (places[next].address == 0) {
+        next = (next + 1) & mask;
+        address = address_at(table, next);
+        if (address == 0) {
             return;
         }
-        uint64_t home = home_of(places[next].address);
-        if (((next - home) & (capacity - 1)) >= ((next - at) & (capacity - 1))) {
-            places[at] = places[next];
-            places[next].address = 0;
+        if (((next - home_of(table, address)) & mask) >= ((next - at) & mask)) {
+            set_place(table, at, address, kind_at(table, next));
+            set_place(table, next, 0, 0);
             at = next;
         }
     }
@@ -75,45 +135,58 @@ static void clear(uint64_t at)
 
 bool epx_object_add(const void *object, enum epx_object_kind kind)
 {
-    pthread_mutex_lock(&lock);
-    bool has_room = (used + 1) * 2 <= capacity || grow();
+    begin_write();
+    struct table *table = table_of_writer();
+    bool has_room = (table && (used + 1) * 2 <= table->capacity) || grow();
     if (has_room) {
-        places[find((uintptr_t)object)] = (struct place){.address = (uintptr_t)object, .kind = kind};
+        table = table_of_writer();
+        set_place(table, find(table, (uintptr_t)object), (uintptr_t)object, (uint32_t)kind);
         used++;
     }
-    pthread_mutex_unlock(&lock);
+    end_write();
     return has_room;
-}
-
-static bool look_up(const void *object, enum epx_object_kind kind, bool forget)
-{
-    bool found = false;
-    pthread_mutex_lock(&lock);
-    if (object && capacity > 0) {
-        uint64_t at = find((uintptr_t)object);
-        found = places[at].address != 0 && places[at].kind == kind;
-        if (found && forget) {
-            clear(at);
-        }
-    }
-    pthread_mutex_unlock(&lock);
-    return found;
 }
 
 bool epx_object_remove(const void *object, enum epx_object_kind kind)
 {
-    return look_up(object, kind, true);
+    bool found = false;
+    begin_write();
+    struct table *table = table_of_writer();
+    if (object && table) {
+        uint64_t at = find(table, (uintptr_t)object);
+        found = is_at(table, at, object, kind);
+        if (found) {
+            clear(table, at);
+        }
+    }
+    end_write();
+    return found;
+}
+
+/* ---- Without ----------------------------------------------------------------------------------------------------- */
+
+static bool is_alive(const void *object, enum epx_object_kind kind)
+{
+    const struct table *table = atomic_load_explicit(&table_now, memory_order_acquire);
+    return object && table && is_at(table, find(table, (uintptr_t)object), object, kind);
 }
 
 bool epx_object_alive(const void *object, enum epx_object_kind kind)
 {
-    return look_up(object, kind, false);
+    const uint64_t before = atomic_load_explicit(&writes, memory_order_acquire);
+    bool alive = is_alive(object, kind);
+    if (before % 2 != 0 || atomic_load_explicit(&writes, memory_order_relaxed) != before) {
+        pthread_mutex_lock(&lock);
+        alive = is_alive(object, kind);
+        pthread_mutex_unlock(&lock);
+    }
+    return alive;
 }
 
 void epx_object_set_reset_after_fork(void)
 {
     pthread_mutex_init(&lock, NULL);
-    places = NULL;
-    capacity = 0;
+    atomic_store(&table_now, NULL);
+    atomic_store(&writes, 0);
     used = 0;
 }
