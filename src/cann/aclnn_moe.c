@@ -54,8 +54,8 @@ static void fill_request(const struct epx_cann_call *call, enum epx_product prod
     const struct epx_view *ids = epx_cann_planned_view(planned, EPX_CANN_ROLE_EXPERT_IDS);
     if (call->operation == EPX_OPERATION_DISPATCH) {
         struct epx_dispatch_request *request = &planned->request.dispatch;
-        request->comm = planned->comm;
-        request->tp_comm = planned->tp_comm;
+        request->comm = planned->comm->comm;
+        request->tp_comm = planned->tp_comm ? planned->tp_comm->comm : NULL;
         request->shape = shape_of(call, &request->tensors.x, ids, two_level);
         request->token_count = ids->shape[0];
         request->token_nums_kind =
@@ -63,8 +63,8 @@ static void fill_request(const struct epx_cann_call *call, enum epx_product prod
         return;
     }
     struct epx_combine_request *request = &planned->request.combine;
-    request->comm = planned->comm;
-    request->tp_comm = planned->tp_comm;
+    request->comm = planned->comm->comm;
+    request->tp_comm = planned->tp_comm ? planned->tp_comm->comm : NULL;
     request->shape = shape_of(call, &request->tensors.expand_x, ids, two_level);
     request->token_count = ids->shape[0];
 }
@@ -94,11 +94,12 @@ static enum epx_status plan_call(const struct epx_cann_call *call, enum epx_prod
                                  struct epx_cann_planned *planned, aclOpExecutor **executor)
 {
     const struct epx_cann_attributes *attributes = &call->attributes;
-    EPX_TRY(check_rank_count(planned->comm, attributes->group_ep, "epWorldSize", attributes->ep_world_size));
+    EPX_TRY(check_rank_count(planned->comm->comm, attributes->group_ep, "epWorldSize", attributes->ep_world_size));
     if (planned->tp_comm) {
-        EPX_TRY(check_rank_count(planned->tp_comm, attributes->group_tp, "tpWorldSize", attributes->tp_world_size));
+        EPX_TRY(
+            check_rank_count(planned->tp_comm->comm, attributes->group_tp, "tpWorldSize", attributes->tp_world_size));
     }
-    EPX_TRY(epx_product_check_buffer(call, product, epx_cann_comm_buffer_mib(planned->comm)));
+    EPX_TRY(epx_product_check_buffer(call, product, planned->comm->buffer_mib));
     EPX_TRY(fill_views(call, product, planned));
     fill_request(call, product, planned);
     return epx_cann_executor_create(planned, executor);

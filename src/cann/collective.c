@@ -11,8 +11,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* A communicator's lock is held from the reservation of a round to its task's place on the stream. Communicators share
- * locks by chance. */
+/* A round is reserved with the lock of its stream, so that the rounds of a communicator are in one order there. Rounds
+ * of a pair of communicators are reserved with the locks of both, so that all pairs are in one order. Communicators
+ * share locks by chance. */
 #define LOCK_COUNT 64u
 #define LOCK_BITS  6u
 
@@ -27,12 +28,12 @@ void epx_cann_collective_reset_after_fork(void)
     }
 }
 
-static uint32_t lock_of(const struct epx_comm *comm)
+static uint32_t lock_of(const struct epx_cann_comm *comm)
 {
     return (uint32_t)((uint64_t)(uintptr_t)comm * 0x9E3779B97F4A7C15u >> (64 - LOCK_BITS));
 }
 
-/* The locks of both communicators, in the order that all threads take them; equal when there is one. */
+/* The locks of both communicators of a pair, in the order that all threads take them. */
 struct lock_pair {
     uint32_t first;
     uint32_t second;
@@ -41,7 +42,7 @@ struct lock_pair {
 static struct lock_pair locks_of(const struct epx_cann_collective *collective)
 {
     const uint32_t a = lock_of(collective->comm);
-    const uint32_t b = collective->tp_comm ? lock_of(collective->tp_comm) : a;
+    const uint32_t b = lock_of(collective->tp_comm);
     return a < b ? (struct lock_pair){a, b} : (struct lock_pair){b, a};
 }
 
@@ -61,6 +62,25 @@ static void unlock_both(struct lock_pair locks)
     pthread_mutex_unlock(&submit_locks[locks.first].mutex);
 }
 
+static enum epx_status queue_task(struct epx_stream *stream, const struct epx_cann_collective *collective,
+                                  const struct epx_task *task)
+{
+    if (!collective->tp_comm) {
+        return epx_stream_submit(stream, task);
+    }
+    const struct lock_pair locks = locks_of(collective);
+    lock_both(locks);
+    const enum epx_status status = epx_stream_submit(stream, task);
+    unlock_both(locks);
+    return status;
+}
+
+static void collective_queued(void *context)
+{
+    struct epx_cann_collective *collective = context;
+    collective->reserve(collective->context);
+}
+
 static bool collective_run(void *context, uint64_t until_ns, enum epx_status *status)
 {
     struct epx_cann_collective *collective = context;
@@ -71,8 +91,8 @@ static bool collective_run(void *context, uint64_t until_ns, enum epx_status *st
 /* Whoever synchronises the stream may destroy communicators. */
 static void collective_end(struct epx_cann_collective *collective)
 {
-    struct epx_comm *comm = collective->comm;
-    struct epx_comm *tp_comm = collective->tp_comm;
+    const struct epx_cann_comm *comm = collective->comm;
+    const struct epx_cann_comm *tp_comm = collective->tp_comm;
     collective->finish(collective->context);
     epx_cann_comm_release(comm);
     if (tp_comm) {
@@ -80,15 +100,15 @@ static void collective_end(struct epx_cann_collective *collective)
     }
 }
 
-/* A reserved round that will not run by itself: it is run on a failed communicator, which ends at once, and tells the
- * peers that would wait for it. */
+/* Rounds that will not run by themselves: they are run on a failed communicator, which ends at once, and tells the
+ * peers that would wait for them. */
 static void collective_abandon(struct epx_cann_collective *collective, enum epx_status status, const char *text)
 {
     char kept[EPX_ERROR_TEXT_BYTES];
     snprintf(kept, sizeof kept, "%s", text);
-    enum epx_status ended = epx_comm_abort(collective->comm, status, kept);
+    enum epx_status ended = epx_comm_abort(collective->comm->comm, status, kept);
     if (collective->tp_comm) {
-        ended = epx_comm_abort(collective->tp_comm, ended, kept);
+        ended = epx_comm_abort(collective->tp_comm->comm, ended, kept);
     }
     epx_log(EPX_LOG_DEBUG, "an operation is abandoned with status %d: %s", (int)ended, kept);
     while (!collective_run(collective, EPX_NEVER, &ended)) {
@@ -105,7 +125,7 @@ static void collective_release(void *context)
     if (!collective->over) {
         char text[EPX_ERROR_TEXT_BYTES];
         snprintf(text, sizeof text, "rank %" PRIu32 ": an operation was taken off its stream before it ran",
-                 epx_comm_rank(collective->comm));
+                 epx_comm_rank(collective->comm->comm));
         collective_abandon(collective, EPX_ERR_ABORTED, text);
     }
     collective_end(collective);
@@ -116,9 +136,9 @@ static void collective_blame(void *context, char *text, uint64_t text_bytes)
 {
     const struct epx_cann_collective *collective = context;
     text[0] = '\0';
-    epx_comm_blame(collective->comm, text, text_bytes);
+    epx_comm_blame(collective->comm->comm, text, text_bytes);
     if (collective->tp_comm && text[0] == '\0') {
-        epx_comm_blame(collective->tp_comm, text, text_bytes);
+        epx_comm_blame(collective->tp_comm->comm, text, text_bytes);
     }
 }
 
@@ -128,8 +148,9 @@ enum epx_status epx_cann_collective_submit(aclrtStream handle, struct epx_cann_c
     struct epx_stream *stream;
     int32_t device;
     EPX_TRY(epx_cann_stream_acquire(handle, &stream, &device));
-    const struct lock_pair locks = locks_of(collective);
+    collective->over = false;
     const struct epx_task task = {
+        .queued = collective_queued,
         .run = collective_run,
         .release = collective_release,
         .blame = collective_blame,
@@ -138,13 +159,10 @@ enum epx_status epx_cann_collective_submit(aclrtStream handle, struct epx_cann_c
         .until_ignored = collective->until_ignored,
     };
     *taken = true;
-    collective->over = false;
-    lock_both(locks);
-    collective->reserve(collective->context);
-    const enum epx_status status = epx_stream_submit(stream, &task);
-    unlock_both(locks);
+    const enum epx_status status = queue_task(stream, collective, &task);
     epx_cann_stream_release(stream);
     if (status != EPX_OK) {
+        collective_queued(collective);
         collective_abandon(collective, status, epx_error_text());
         collective_end(collective);
     }

@@ -8,16 +8,17 @@
 
 #include "acl/acl_rt.h"
 #include "base/status.h"
-#include "comm/comm.h"
+#include "cann/hccl_state.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct epx_cann_collective {  /* the caller's, at its place until finish */
-    struct epx_comm *comm;    /* held by the caller (hccl_state.h); the operation's after success */
-    struct epx_comm *tp_comm; /* the same; null when there is none */
+struct epx_cann_collective {             /* the caller's, at its place until finish */
+    const struct epx_cann_comm *comm;    /* held by the caller (hccl_state.h); the operation's after success */
+    const struct epx_cann_comm *tp_comm; /* the same; null when there is none */
     void *context;
-    void (*reserve)(void *context); /* takes the rounds; run follows, until the operation is over on this rank */
+    void (*reserve)(
+        void *context); /* takes the rounds, without a lock; run follows, until the operation is over on this rank */
     bool (*run)(void *context, uint64_t until_ns, enum epx_status *status); /* as epx_task_run */
     bool until_ignored;                                                     /* as in struct epx_task */
     void (*finish)(void *context); /* once, last of all: frees context and collective; may be on any thread */

@@ -4,18 +4,17 @@
 #include "cann/acl_error.h"
 #include "cann/collective.h"
 #include "cann/exports_aclnn.h"
+#include "cann/handle_registry.h"
 #include "cann/hccl_state.h"
 #include "cann/object_set.h"
 #include "cann/spare_list.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define HANDLE_BASE  0x45580000u /* handles look like addresses of nothing: base + 64 * serial */
-#define BUCKET_COUNT 256u        /* by serial */
-#define SPARES_MAX   512u        /* of programs that queue a whole model before they wait */
+#define SPARES_MAX EPX_SPARES_MAX /* of programs that queue a whole model before they wait */
 
 struct executor;
 
@@ -26,28 +25,25 @@ struct run {
 };
 
 struct executor {
-    uint64_t serial;                 /* from 1 on; of no other executor before or after */
-    struct epx_cann_planned planned; /* with the addresses of the next run; its communicators are not held */
+    struct epx_cann_planned planned; /* constant; its communicators are not held, its addresses are the first run's */
+    _Atomic(void *) addresses[EPX_CANN_ROLE_COUNT]; /* of the next run */
     struct epx_cann_plan *plan;
-    bool repeatable;
-    uint32_t users; /* the program, and runs that are queued or running */
-    struct run run; /* one; others of a repeatable executor, while this is queued, are allocated */
-    bool run_taken;
-    struct executor *next;
+    atomic_bool repeatable;
+    _Atomic uint32_t users; /* the program, and runs that are queued or running */
+    struct run run;         /* one; others of a repeatable executor, while this is queued, are allocated */
+    atomic_bool run_taken;
 };
 
-static pthread_mutex_t executor_lock = PTHREAD_MUTEX_INITIALIZER; /* of everything here, and of every executor */
+/* Those that the program knows: an executor's handle is removed when the program's use of it ends. */
+static struct epx_handle_registry executors = EPX_HANDLE_REGISTRY_INIT(4);
 static pthread_once_t executor_once = PTHREAD_ONCE_INIT;
-static struct executor *buckets[BUCKET_COUNT];
-static uint64_t executor_serial;
 static struct epx_spare_list spare_executors = {.object_bytes = sizeof(struct executor), .limit = SPARES_MAX};
 static struct epx_spare_list spare_runs = {.object_bytes = sizeof(struct run), .limit = SPARES_MAX};
 
 /* The child of a fork has no executors, as it has no communicators. */
 static void forget_in_child(void)
 {
-    pthread_mutex_init(&executor_lock, NULL);
-    memset(buckets, 0, sizeof buckets);
+    epx_handle_reset_after_fork(&executors);
     epx_spare_list_reset_after_fork(&spare_executors);
     epx_spare_list_reset_after_fork(&spare_runs);
 }
@@ -57,80 +53,60 @@ static void watch_forks(void)
     pthread_atfork(NULL, NULL, forget_in_child);
 }
 
-static aclOpExecutor *handle_of(const struct executor *executor)
-{
-    return (aclOpExecutor *)(uintptr_t)(HANDLE_BASE + 64 * executor->serial);
-}
-
-/* The place in its bucket that holds the executor of a handle; it holds null when there is none. With the lock. */
-static struct executor **find(const aclOpExecutor *handle)
-{
-    const uint64_t serial = ((uint64_t)(uintptr_t)handle - HANDLE_BASE) / 64;
-    struct executor **link = &buckets[serial % BUCKET_COUNT];
-    while (*link && handle_of(*link) != handle) {
-        link = &(*link)->next;
-    }
-    return link;
-}
-
-/* Takes it out of its bucket: the program's use is the caller's now. With the lock. */
-static void unlist(struct executor **link)
-{
-    struct executor *executor = *link;
-    *link = executor->next;
-}
-
-/* A run of the executor, null when there is none without allocating. With the lock. */
+/* Null when there is no memory. */
 static struct run *take_run(struct executor *executor)
 {
-    if (executor->run_taken) {
-        return epx_spare_take(&spare_runs);
+    if (!atomic_exchange_explicit(&executor->run_taken, true, memory_order_acquire)) {
+        return &executor->run;
     }
-    executor->run_taken = true;
-    return &executor->run;
+    struct run *run = epx_spare_take(&spare_runs);
+    return run ? run : malloc(sizeof *run);
 }
 
-/* Null when the run needs not be freed. With the lock. */
-static struct run *put_run(struct executor *executor, struct run *run)
+static void put_run(struct executor *executor, struct run *run)
 {
     if (run == &executor->run) {
-        executor->run_taken = false;
-        return NULL;
+        atomic_store_explicit(&executor->run_taken, false, memory_order_release);
+    } else if (!epx_spare_give(&spare_runs, run)) {
+        free(run);
     }
-    return run && !epx_spare_give(&spare_runs, run) ? run : NULL;
 }
 
-/* Gives back one use and, if not null, a run. */
-static void give_back(struct executor *executor, struct run *run)
+/* Gives back one use. */
+static void give_back(struct executor *executor)
 {
-    struct epx_cann_plan *plan = NULL;
-    pthread_mutex_lock(&executor_lock);
-    run = put_run(executor, run);
-    if (--executor->users > 0) {
-        executor = NULL;
-    } else {
-        plan = executor->plan;
-        executor = epx_spare_give(&spare_executors, executor) ? NULL : executor;
+    if (atomic_fetch_sub_explicit(&executor->users, 1, memory_order_acq_rel) > 1) {
+        return;
     }
-    pthread_mutex_unlock(&executor_lock);
-    if (plan) {
-        epx_cann_plan_release(plan);
+    epx_cann_plan_release(executor->plan);
+    if (!epx_spare_give(&spare_executors, executor)) {
+        free(executor);
     }
-    free(executor);
-    free(run);
 }
 
 static struct executor *executor_new(void)
 {
-    pthread_mutex_lock(&executor_lock);
     struct executor *executor = epx_spare_take(&spare_executors);
-    pthread_mutex_unlock(&executor_lock);
     return executor ? executor : malloc(sizeof *executor);
+}
+
+static void executor_init(struct executor *executor, const struct epx_cann_planned *planned, struct epx_cann_plan *plan)
+{
+    executor->planned = *planned;
+    executor->plan = plan;
+    atomic_init(&executor->repeatable, false);
+    atomic_init(&executor->users, 1);
+    atomic_init(&executor->run_taken, false);
+    for (int role = 0; role < EPX_CANN_ROLE_COUNT; role++) {
+        const struct epx_view *view = epx_cann_planned_view(&executor->planned, (enum epx_cann_role)role);
+        atomic_init(&executor->addresses[role], view ? view->data : NULL);
+    }
 }
 
 enum epx_status epx_cann_executor_create(const struct epx_cann_planned *planned, aclOpExecutor **out)
 {
     struct epx_cann_plan *plan;
+    void *handle;
     pthread_once(&executor_once, watch_forks);
     EPX_TRY(epx_cann_plan_acquire(planned, &plan));
     struct executor *executor = executor_new();
@@ -138,18 +114,12 @@ enum epx_status epx_cann_executor_create(const struct epx_cann_planned *planned,
         epx_cann_plan_release(plan);
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for an executor");
     }
-    executor->planned = *planned;
-    executor->plan = plan;
-    executor->repeatable = false;
-    executor->users = 1;
-    executor->run_taken = false;
-    pthread_mutex_lock(&executor_lock);
-    executor->serial = ++executor_serial;
-    *out = handle_of(executor);
-    struct executor **bucket = &buckets[executor->serial % BUCKET_COUNT];
-    executor->next = *bucket;
-    *bucket = executor;
-    pthread_mutex_unlock(&executor_lock);
+    executor_init(executor, planned, plan);
+    if (!epx_handle_add(&executors, executor, &handle)) {
+        give_back(executor);
+        return epx_fail(EPX_ERR_NO_MEMORY, "no memory for an executor's handle");
+    }
+    *out = handle;
     return EPX_OK;
 }
 
@@ -170,18 +140,20 @@ static bool run_run(void *context, uint64_t until_ns, enum epx_status *status)
 static void run_finish(void *context)
 {
     struct run *run = context;
-    give_back(run->executor, run);
+    struct executor *executor = run->executor;
+    put_run(executor, run);
+    give_back(executor);
 }
 
 static enum epx_status acquire_comms(struct run *run)
 {
-    uint64_t comm_serial;
-    uint64_t tp_comm_serial;
+    struct epx_cann_comm_place place;
+    struct epx_cann_comm_place tp_place;
     struct epx_cann_collective *collective = &run->collective;
-    epx_cann_plan_comms(run->executor->plan, &comm_serial, &tp_comm_serial);
-    EPX_TRY(epx_cann_comm_acquire_serial(comm_serial, &collective->comm));
-    if (tp_comm_serial != 0) {
-        enum epx_status status = epx_cann_comm_acquire_serial(tp_comm_serial, &collective->tp_comm);
+    epx_cann_plan_comms(run->executor->plan, &place, &tp_place);
+    EPX_TRY(epx_cann_comm_acquire_again(&place, &collective->comm));
+    if (tp_place.serial != 0) {
+        enum epx_status status = epx_cann_comm_acquire_again(&tp_place, &collective->tp_comm);
         if (status != EPX_OK) {
             epx_cann_comm_release(collective->comm);
             return status;
@@ -200,14 +172,13 @@ static enum epx_status run_submit(struct run *run, const struct epx_cann_planned
     return epx_cann_collective_submit(stream, &run->collective, taken);
 }
 
-/* Queues a run, null when one must be allocated; the use of the executor that the caller took is the run's. */
-static enum epx_status run_queue(struct run *run, struct executor *executor, const struct epx_cann_planned *planned,
-                                 aclrtStream stream)
+/* Queues a run; the use of the executor that the caller took is the run's. */
+static enum epx_status run_queue(struct executor *executor, const struct epx_cann_planned *planned, aclrtStream stream)
 {
     bool taken = false;
-    run = run ? run : malloc(sizeof *run);
+    struct run *run = take_run(executor);
     if (!run) {
-        give_back(executor, NULL);
+        give_back(executor);
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory to queue an operation");
     }
     run->executor = executor;
@@ -219,8 +190,8 @@ static enum epx_status run_queue(struct run *run, struct executor *executor, con
     };
     enum epx_status status = acquire_comms(run);
     if (status == EPX_OK) {
-        struct epx_comm *comm = run->collective.comm;
-        struct epx_comm *tp_comm = run->collective.tp_comm;
+        const struct epx_cann_comm *comm = run->collective.comm;
+        const struct epx_cann_comm *tp_comm = run->collective.tp_comm;
         status = run_submit(run, planned, stream, &taken);
         if (!taken) {
             epx_cann_comm_release(comm);
@@ -254,59 +225,71 @@ static aclnnStatus launch_result(enum epx_status status)
     }
 }
 
+/* What the next run is asked to do, with the addresses as they are now. */
+static struct epx_cann_planned planned_now(struct executor *executor)
+{
+    struct epx_cann_planned planned = executor->planned;
+    for (int role = 0; role < EPX_CANN_ROLE_COUNT; role++) {
+        struct epx_view *view = epx_cann_planned_view(&planned, (enum epx_cann_role)role);
+        if (view) {
+            view->data = atomic_load_explicit(&executor->addresses[role], memory_order_relaxed);
+        }
+    }
+    return planned;
+}
+
+/* A use for the run, of an executor that the caller holds and holds no longer: the program's, when this uses the
+ * executor up. False: another thread has used it up meanwhile. */
+static bool take_use(struct executor *executor, const aclOpExecutor *handle)
+{
+    const bool repeatable = atomic_load(&executor->repeatable);
+    if (repeatable) {
+        (void)atomic_fetch_add_explicit(&executor->users, 1, memory_order_relaxed);
+    }
+    epx_handle_release(&executors, handle);
+    return repeatable || epx_handle_remove(&executors, handle) != NULL;
+}
+
 aclnnStatus epx_cann_executor_launch(aclOpExecutor *handle, enum epx_operation operation, aclrtStream stream)
 {
-    pthread_mutex_lock(&executor_lock);
-    struct executor **link = find(handle);
-    struct executor *executor = *link;
+    struct executor *executor = epx_handle_acquire(&executors, handle);
     if (!executor) {
-        pthread_mutex_unlock(&executor_lock);
         return refuse_unknown(handle);
     }
     const enum epx_operation planned_operation = executor->planned.operation;
     if (planned_operation != operation) {
-        pthread_mutex_unlock(&executor_lock);
+        epx_handle_release(&executors, handle);
         return epx_cann_refuse(ACLNN_ERR_PARAM_INVALID, "executor was made for %s, not for %s",
                                epx_cann_operator_describe(planned_operation)->name,
                                epx_cann_operator_describe(operation)->name);
     }
-    if (executor->repeatable) {
-        executor->users++;
-    } else {
-        unlist(link); /* used up: the program's use becomes the run's */
+    if (!take_use(executor, handle)) {
+        return refuse_unknown(handle);
     }
-    struct run *run = take_run(executor);
-    const struct epx_cann_planned planned = executor->planned;
-    pthread_mutex_unlock(&executor_lock);
-    return launch_result(run_queue(run, executor, &planned, stream));
+    const struct epx_cann_planned planned = planned_now(executor);
+    return launch_result(run_queue(executor, &planned, stream));
 }
 
 /* ---- What programs do to executors ------------------------------------------------------------------------------- */
 
 aclnnStatus epx_cann_aclSetAclOpExecutorRepeatable(aclOpExecutor *handle)
 {
-    pthread_mutex_lock(&executor_lock);
-    struct executor *executor = *find(handle);
-    if (executor) {
-        executor->repeatable = true;
+    struct executor *executor = epx_handle_acquire(&executors, handle);
+    if (!executor) {
+        return refuse_unknown(handle);
     }
-    pthread_mutex_unlock(&executor_lock);
-    return executor ? ACLNN_SUCCESS : refuse_unknown(handle);
+    atomic_store(&executor->repeatable, true);
+    epx_handle_release(&executors, handle);
+    return ACLNN_SUCCESS;
 }
 
 aclnnStatus epx_cann_aclDestroyAclOpExecutor(aclOpExecutor *handle)
 {
-    pthread_mutex_lock(&executor_lock);
-    struct executor **link = find(handle);
-    struct executor *executor = *link;
-    if (executor) {
-        unlist(link);
-    }
-    pthread_mutex_unlock(&executor_lock);
+    struct executor *executor = epx_handle_remove(&executors, handle);
     if (!executor) {
         return refuse_unknown(handle);
     }
-    give_back(executor, NULL);
+    give_back(executor);
     return ACLNN_SUCCESS;
 }
 
@@ -332,16 +315,17 @@ static bool role_at(const struct epx_cann_operator *op, struct place place, size
     return false;
 }
 
-static aclnnStatus set_address_locked(struct executor *executor, struct place place, size_t index, void *address)
+static aclnnStatus set_address_of(struct executor *executor, struct place place, size_t index, void *address)
 {
     const struct epx_cann_operator *op = epx_cann_operator_describe(executor->planned.operation);
     enum epx_cann_role role;
     if (!role_at(op, place, index, &role)) {
         return epx_cann_refuse(ACLNN_ERR_PARAM_INVALID, "index is %zu, %s has no such tensor", index, op->name);
     }
-    struct epx_view *view = epx_cann_planned_view(&executor->planned, role);
+    const struct epx_view *view = epx_cann_planned_view(&executor->planned, role);
     if (view && view->dim_count != 0) {
-        view->data = (char *)address + executor->planned.offset_bytes[role];
+        atomic_store_explicit(&executor->addresses[role], (char *)address + executor->planned.offset_bytes[role],
+                              memory_order_relaxed);
     }
     return ACLNN_SUCCESS;
 }
@@ -356,10 +340,12 @@ static aclnnStatus set_address(aclOpExecutor *handle, struct place place, size_t
     if (!epx_object_alive(tensor, EPX_OBJECT_TENSOR)) {
         return epx_cann_refuse(ACLNN_ERR_PARAM_INVALID, "tensor is no tensor, or has been destroyed");
     }
-    pthread_mutex_lock(&executor_lock);
-    struct executor *executor = *find(handle);
-    const aclnnStatus status = executor ? set_address_locked(executor, place, index, address) : refuse_unknown(handle);
-    pthread_mutex_unlock(&executor_lock);
+    struct executor *executor = epx_handle_acquire(&executors, handle);
+    if (!executor) {
+        return refuse_unknown(handle);
+    }
+    const aclnnStatus status = set_address_of(executor, place, index, address);
+    epx_handle_release(&executors, handle);
     if (status == ACLNN_SUCCESS) {
         tensor->data = address;
     }
@@ -370,12 +356,10 @@ static aclnnStatus set_address(aclOpExecutor *handle, struct place place, size_t
 static aclnnStatus set_list_address(aclOpExecutor *handle, size_t index, const aclTensorList *tensors,
                                     const void *address)
 {
-    pthread_mutex_lock(&executor_lock);
-    const bool known = *find(handle) != NULL;
-    pthread_mutex_unlock(&executor_lock);
-    if (!known) {
+    if (!epx_handle_acquire(&executors, handle)) {
         return refuse_unknown(handle);
     }
+    epx_handle_release(&executors, handle);
     if (!tensors || !address) {
         return epx_cann_refuse(ACLNN_ERR_PARAM_NULLPTR, "%s is null", tensors ? "addr" : "tensors");
     }

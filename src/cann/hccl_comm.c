@@ -19,8 +19,9 @@
 
 static _Atomic int32_t deterministic_choice;
 
-/* Holds the communicator of a call whose other pointer is `out`. Not null and unknown are different codes. */
-static HcclResult begin(HcclComm comm, const void *out, const char *out_name, struct epx_hccl_entry *entry)
+/* Holds the communicator of a call whose other pointer is `out`; else *held stays null. Not null and unknown are
+ * different codes. */
+static HcclResult begin(HcclComm comm, const void *out, const char *out_name, const struct epx_cann_comm **held)
 {
     if (!comm) {
         return epx_hccl_refuse_null("comm");
@@ -28,61 +29,61 @@ static HcclResult begin(HcclComm comm, const void *out, const char *out_name, st
     if (!out) {
         return epx_hccl_refuse_null(out_name);
     }
-    return epx_hccl_registry_acquire(comm, entry) == EPX_OK ? HCCL_SUCCESS : epx_hccl_refuse_as(HCCL_E_PARA);
+    return epx_hccl_registry_acquire(comm, held) == EPX_OK ? HCCL_SUCCESS : epx_hccl_refuse_as(HCCL_E_PARA);
 }
 
 HcclResult epx_cann_HcclGetCommName(HcclComm comm, char *commName)
 {
-    struct epx_hccl_entry entry = {0};
-    HcclResult result = begin(comm, commName, "commName", &entry);
-    if (result == HCCL_SUCCESS) {
-        const char *name = epx_comm_name(entry.comm);
+    const struct epx_cann_comm *held = NULL;
+    HcclResult result = begin(comm, commName, "commName", &held);
+    if (held) {
+        const char *name = epx_comm_name(held->comm);
         memcpy(commName, name, strlen(name) + 1);
-        epx_cann_comm_release(entry.comm);
+        epx_cann_comm_release(held);
     }
     return result;
 }
 
 HcclResult epx_cann_HcclGetRankId(HcclComm comm, uint32_t *rank)
 {
-    struct epx_hccl_entry entry = {0};
-    HcclResult result = begin(comm, rank, "rank", &entry);
-    if (result == HCCL_SUCCESS) {
-        *rank = epx_comm_rank(entry.comm);
-        epx_cann_comm_release(entry.comm);
+    const struct epx_cann_comm *held = NULL;
+    HcclResult result = begin(comm, rank, "rank", &held);
+    if (held) {
+        *rank = epx_comm_rank(held->comm);
+        epx_cann_comm_release(held);
     }
     return result;
 }
 
 HcclResult epx_cann_HcclGetRankSize(HcclComm comm, uint32_t *rankSize)
 {
-    struct epx_hccl_entry entry = {0};
-    HcclResult result = begin(comm, rankSize, "rankSize", &entry);
-    if (result == HCCL_SUCCESS) {
-        *rankSize = epx_comm_rank_count(entry.comm);
-        epx_cann_comm_release(entry.comm);
+    const struct epx_cann_comm *held = NULL;
+    HcclResult result = begin(comm, rankSize, "rankSize", &held);
+    if (held) {
+        *rankSize = epx_comm_rank_count(held->comm);
+        epx_cann_comm_release(held);
     }
     return result;
 }
 
 HcclResult epx_cann_HcclGetCommAsyncError(HcclComm comm, HcclResult *asyncError)
 {
-    struct epx_hccl_entry entry = {0};
-    HcclResult result = begin(comm, asyncError, "asyncError", &entry);
-    if (result == HCCL_SUCCESS) {
-        *asyncError = epx_cann_hccl_result(epx_comm_failure(entry.comm));
-        epx_cann_comm_release(entry.comm);
+    const struct epx_cann_comm *held = NULL;
+    HcclResult result = begin(comm, asyncError, "asyncError", &held);
+    if (held) {
+        *asyncError = epx_cann_hccl_result(epx_comm_failure(held->comm));
+        epx_cann_comm_release(held);
     }
     return result;
 }
 
 HcclResult epx_cann_HcclCommGetStatus(HcclComm comm, HcclCommStatus *status)
 {
-    struct epx_hccl_entry entry = {0};
-    HcclResult result = begin(comm, status, "status", &entry);
-    if (result == HCCL_SUCCESS) {
-        *status = epx_comm_failure(entry.comm) == EPX_OK ? HCCL_COMM_STATUS_READY : HCCL_COMM_STATUS_INVALID;
-        epx_cann_comm_release(entry.comm);
+    const struct epx_cann_comm *held = NULL;
+    HcclResult result = begin(comm, status, "status", &held);
+    if (held) {
+        *status = epx_comm_failure(held->comm) == EPX_OK ? HCCL_COMM_STATUS_READY : HCCL_COMM_STATUS_INVALID;
+        epx_cann_comm_release(held);
     }
     return result;
 }
@@ -126,7 +127,7 @@ struct barrier {
 static void barrier_reserve(void *context)
 {
     struct barrier *barrier = context;
-    barrier->round = epx_round_reserve(barrier->collective.comm);
+    barrier->round = epx_round_reserve(barrier->collective.comm->comm);
 }
 
 /* One step that all must come to: entering. No rank offers anything. */
@@ -135,7 +136,7 @@ static enum epx_status barrier_pass(const struct barrier *barrier)
     static const struct epx_agreement nothing_to_agree;
     static const struct epx_publication nothing_to_read;
     struct epx_round round;
-    EPX_TRY(epx_round_begin(&round, barrier->collective.comm, barrier->round, EPX_OPERATION_BARRIER));
+    EPX_TRY(epx_round_begin(&round, barrier->collective.comm->comm, barrier->round, EPX_OPERATION_BARRIER));
     EPX_TRY(epx_round_enter(&round, &nothing_to_agree, NULL, 0, &nothing_to_read));
     epx_round_end(&round);
     return EPX_OK;
@@ -162,15 +163,15 @@ static enum epx_status check_stream_device(aclrtStream handle, int32_t device)
 }
 
 /* The hold on the communicator is the operation's once it is taken. */
-static enum epx_status barrier_queue(const struct epx_hccl_entry *entry, aclrtStream stream, bool *taken)
+static enum epx_status barrier_queue(const struct epx_cann_comm *held, aclrtStream stream, bool *taken)
 {
-    EPX_TRY(check_stream_device(stream, entry->device));
+    EPX_TRY(check_stream_device(stream, held->device));
     struct barrier *barrier = malloc(sizeof *barrier);
     if (!barrier) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory to queue a barrier");
     }
     barrier->collective = (struct epx_cann_collective){
-        .comm = entry->comm,
+        .comm = held,
         .context = barrier,
         .reserve = barrier_reserve,
         .run = barrier_run,
@@ -186,15 +187,15 @@ static enum epx_status barrier_queue(const struct epx_hccl_entry *entry, aclrtSt
 
 HcclResult epx_cann_HcclBarrier(HcclComm comm, aclrtStream stream)
 {
-    struct epx_hccl_entry entry = {0};
+    const struct epx_cann_comm *held = NULL;
     bool taken = false;
-    HcclResult result = begin(comm, stream, "stream", &entry);
-    if (result != HCCL_SUCCESS) {
+    HcclResult result = begin(comm, stream, "stream", &held);
+    if (!held) {
         return result;
     }
-    enum epx_status status = barrier_queue(&entry, stream, &taken);
+    enum epx_status status = barrier_queue(held, stream, &taken);
     if (!taken) {
-        epx_cann_comm_release(entry.comm);
+        epx_cann_comm_release(held);
     }
     return status == EPX_ERR_NOT_FOUND ? epx_hccl_refuse_as(HCCL_E_PARA) : epx_hccl_answer(status);
 }

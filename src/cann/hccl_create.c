@@ -42,13 +42,13 @@ enum epx_status epx_hccl_create(const struct epx_hccl_creation *creation, HcclCo
     };
     memcpy(spec.key, creation->key, sizeof spec.key);
     snprintf(spec.name, sizeof spec.name, "%s", choice->name[0] ? choice->name : creation->name);
-    struct epx_hccl_entry entry = {
+    struct epx_cann_comm made = {
         .device = creation->device, .buffer_mib = choice->buffer_mib, .is_sub = creation->is_sub};
-    memcpy(entry.key, creation->key, sizeof entry.key);
-    EPX_TRY(epx_comm_open(&spec, &entry.comm));
-    enum epx_status status = epx_hccl_registry_add(&entry, comm);
+    memcpy(made.key, creation->key, sizeof made.key);
+    EPX_TRY(epx_comm_open(&spec, &made.comm));
+    enum epx_status status = epx_hccl_registry_add(&made, comm);
     if (status != EPX_OK) {
-        enum epx_status ignored = epx_comm_close(entry.comm); /* nothing has been queued on it */
+        enum epx_status ignored = epx_comm_close(made.comm); /* nothing has been queued on it */
         (void)ignored;
     }
     return status;

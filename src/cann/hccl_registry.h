@@ -6,26 +6,18 @@
 #define EPX_CANN_HCCL_REGISTRY_H
 
 #include "base/status.h"
-#include "comm/comm.h"
+#include "cann/hccl_state.h"
 
 #include "hccl/hccl_types.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct epx_hccl_entry { /* constant while the communicator lives */
-    struct epx_comm *comm;
-    uint8_t key[32]; /* what its ranks met by */
-    int32_t device;
-    uint32_t buffer_mib;
-    bool is_sub;
-};
+/* Takes over the communicator of `given`, a copy of which gets a serial. EPX_ERR_NO_MEMORY: it stays the caller's. */
+EPX_NODISCARD enum epx_status epx_hccl_registry_add(const struct epx_cann_comm *given, HcclComm *handle);
 
-/* Takes over entry->comm. EPX_ERR_NO_MEMORY: the communicator stays the caller's. */
-EPX_NODISCARD enum epx_status epx_hccl_registry_add(const struct epx_hccl_entry *entry, HcclComm *handle);
-
-/* Holds the communicator of a handle until epx_cann_comm_release; *entry is a copy. EPX_ERR_NOT_FOUND. */
-EPX_NODISCARD enum epx_status epx_hccl_registry_acquire(HcclComm handle, struct epx_hccl_entry *entry);
+/* Holds the communicator of a handle until epx_cann_comm_release. EPX_ERR_NOT_FOUND. */
+EPX_NODISCARD enum epx_status epx_hccl_registry_acquire(HcclComm handle, const struct epx_cann_comm **comm);
 
 /* The handle of the newest communicator of this name on this device. EPX_ERR_NOT_FOUND. */
 EPX_NODISCARD enum epx_status epx_hccl_registry_find(const char *name, int32_t device, HcclComm *handle);

@@ -19,7 +19,7 @@ struct sub_request {
     uint32_t rank;
 };
 
-static enum epx_status sub_check(const struct epx_hccl_entry *parent, const struct sub_request *sub)
+static enum epx_status sub_check(const struct epx_cann_comm *parent, const struct sub_request *sub)
 {
     const uint32_t parent_count = epx_comm_rank_count(parent->comm);
     if (parent->is_sub) {
@@ -72,7 +72,7 @@ static uint32_t sub_server_rank_count(const struct sub_request *sub, uint32_t pa
     return sub->rank_count % size == 0 ? size : 0;
 }
 
-static void sub_key(const struct epx_hccl_entry *parent, const struct sub_request *sub, uint8_t key[32])
+static void sub_key(const struct epx_cann_comm *parent, const struct sub_request *sub, uint8_t key[32])
 {
     uint8_t members[32];
     struct {
@@ -88,7 +88,7 @@ static void sub_key(const struct epx_hccl_entry *parent, const struct sub_reques
     epx_hccl_key("sub", &identity, sizeof identity, key);
 }
 
-static enum epx_status sub_create(HcclComm handle, const struct epx_hccl_entry *parent, const struct sub_request *sub,
+static enum epx_status sub_create(HcclComm handle, const struct epx_cann_comm *parent, const struct sub_request *sub,
                                   const HcclCommConfig *config, HcclComm *comm)
 {
     struct epx_hccl_creation creation = {
@@ -129,7 +129,7 @@ HcclResult epx_cann_HcclCreateSubCommConfig(HcclComm *comm, uint32_t rankNum, ui
     if (!rankIds && subCommId != SUB_OF_NONE) {
         return epx_hccl_refuse_null("rankIds");
     }
-    struct epx_hccl_entry parent;
+    const struct epx_cann_comm *parent;
     if (epx_hccl_registry_acquire(*comm, &parent) != EPX_OK) {
         return epx_hccl_refuse_as(HCCL_E_PARA);
     }
@@ -138,9 +138,9 @@ HcclResult epx_cann_HcclCreateSubCommConfig(HcclComm *comm, uint32_t rankNum, ui
     if (rankIds) {
         const struct sub_request sub = {
             .rank_count = rankNum, .ranks = rankIds, .id = subCommId, .rank = subCommRankId};
-        status = sub_create(*comm, &parent, &sub, config, &created);
+        status = sub_create(*comm, parent, &sub, config, &created);
     }
-    epx_cann_comm_release(parent.comm);
+    epx_cann_comm_release(parent);
     if (status == EPX_OK) {
         *subComm = created;
     }

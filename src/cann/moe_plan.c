@@ -1,11 +1,12 @@
 #include "cann/moe_plan.h"
 
 #include "base/config.h"
-#include "cann/hccl_state.h"
+#include "cann/hold.h"
 #include "moe/combine_validate.h"
 #include "moe/dispatch_validate.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,28 +22,41 @@ static const enum epx_option_id planning_options[] = {
 };
 #define OPTION_COUNT (sizeof planning_options / sizeof planning_options[0])
 
-struct epx_cann_plan {            /* constant while it is in use, but for what is under a lock */
+/* Constant while it is held, but for what is under the lock. Used again for another plan, never freed. */
+struct epx_cann_plan {
     struct epx_cann_planned form; /* without addresses */
     int64_t options[OPTION_COUNT];
-    uint64_t comm_serial;
-    uint64_t tp_comm_serial;
+    struct epx_cann_comm_place comm;
+    struct epx_cann_comm_place tp_comm;
     union {
         struct epx_dispatch_plan *dispatch;
         struct epx_combine_plan *combine;
     } operation;
-    pthread_mutex_t bind_lock; /* of binding, which may make staging memory */
+    struct epx_hold hold; /* its users; a plan ends under plans_lock alone, or with its last user */
+    uint32_t generation;
+    _Atomic uint32_t siblings;   /* plans of the same communicator, itself included */
+    _Atomic uint64_t idle_since; /* counts releases */
 
     /* Under plans_lock. */
-    uint32_t users;
-    bool forgotten;      /* a communicator of it is gone */
-    uint64_t idle_since; /* counts releases */
     struct epx_cann_plan *next;
 };
 
 /* Never held together with another lock. */
 static pthread_mutex_t plans_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct epx_cann_plan *plans;
-static uint64_t release_count;
+static struct epx_cann_plan *plans;        /* those that have not been closed */
+static struct epx_cann_plan *unused_plans; /* memory for the next ones */
+static uint32_t last_generation;
+static _Atomic uint64_t release_count;
+
+/* The plans that a thread has found lately. */
+#define FOUND_MAX 4u
+static _Thread_local struct {
+    struct epx_cann_plan *plan;
+    uint32_t generation;
+    uint64_t comm_serial;
+    enum epx_operation operation;
+} found_lately[FOUND_MAX];
+static _Thread_local uint32_t found_next;
 
 /* Views and shapes are compared as bytes. */
 _Static_assert(sizeof(struct epx_view) == sizeof(void *) + 8 + 4 * sizeof(int64_t), "a view has no padding");
@@ -50,6 +64,18 @@ _Static_assert(sizeof(struct epx_dispatch_tensors) == 12 * sizeof(struct epx_vie
 _Static_assert(sizeof(struct epx_combine_tensors) == 8 * sizeof(struct epx_view), "tensors are views only");
 _Static_assert(sizeof(struct epx_moe_shape) == 7 * sizeof(int64_t) + 16, "a shape has no padding");
 
+/* With the lock held: memory for a plan, null when there is none. */
+static struct epx_cann_plan *plan_new(void)
+{
+    struct epx_cann_plan *plan = unused_plans;
+    if (plan) {
+        unused_plans = plan->next;
+        return plan;
+    }
+    return calloc(1, sizeof *plan);
+}
+
+/* A plan that is in no list and that nobody has. */
 static void plan_destroy(struct epx_cann_plan *plan)
 {
     if (plan->form.operation == EPX_OPERATION_DISPATCH) {
@@ -57,8 +83,10 @@ static void plan_destroy(struct epx_cann_plan *plan)
     } else {
         epx_combine_plan_destroy(plan->operation.combine);
     }
-    pthread_mutex_destroy(&plan->bind_lock);
-    free(plan);
+    pthread_mutex_lock(&plans_lock);
+    plan->next = unused_plans;
+    unused_plans = plan;
+    pthread_mutex_unlock(&plans_lock);
 }
 
 static void destroy_list(struct epx_cann_plan *list)
@@ -87,7 +115,7 @@ static bool combine_equal(const struct epx_combine_request *a, const struct epx_
 
 static bool plan_fits(const struct epx_cann_plan *plan, const struct epx_cann_plan *wanted)
 {
-    if (plan->forgotten || plan->comm_serial != wanted->comm_serial || plan->tp_comm_serial != wanted->tp_comm_serial ||
+    if (plan->comm.serial != wanted->comm.serial || plan->tp_comm.serial != wanted->tp_comm.serial ||
         plan->form.operation != wanted->form.operation ||
         memcmp(plan->options, wanted->options, sizeof plan->options) != 0) {
         return false;
@@ -115,34 +143,66 @@ static void unlink_plan(const struct epx_cann_plan *plan)
     *link = plan->next;
 }
 
+/* After a plan of the communicator has come or gone. */
+static void count_siblings(uint64_t comm_serial)
+{
+    uint32_t count = 0;
+    for (const struct epx_cann_plan *plan = plans; plan; plan = plan->next) {
+        count += plan->comm.serial == comm_serial ? 1 : 0;
+    }
+    for (struct epx_cann_plan *plan = plans; plan; plan = plan->next) {
+        if (plan->comm.serial == comm_serial) {
+            atomic_store_explicit(&plan->siblings, count, memory_order_relaxed);
+        }
+    }
+}
+
 /* The plan of this communicator that has been idle for longest, when it has too many; null otherwise. */
 static struct epx_cann_plan *surplus_of(uint64_t comm_serial)
 {
     struct epx_cann_plan *oldest = NULL;
     uint32_t idle = 0;
     for (struct epx_cann_plan *plan = plans; plan; plan = plan->next) {
-        if (plan->users == 0 && plan->comm_serial == comm_serial) {
+        if (plan->comm.serial == comm_serial && epx_hold_count(&plan->hold) == 0) {
             idle++;
-            oldest = !oldest || plan->idle_since < oldest->idle_since ? plan : oldest;
+            oldest = !oldest || atomic_load(&plan->idle_since) < atomic_load(&oldest->idle_since) ? plan : oldest;
         }
     }
     return idle > IDLE_MAX ? oldest : NULL;
 }
 
-/* Takes the idle plans out of the list, all or those of a communicator. Its plans in use will not be idle. */
+/* The surplus plan, out of the list and the caller's to end; null when there is none. */
+static struct epx_cann_plan *take_surplus(uint64_t comm_serial)
+{
+    struct epx_cann_plan *surplus;
+    do {
+        surplus = surplus_of(comm_serial);
+    } while (surplus && !epx_hold_close_idle(&surplus->hold, surplus->generation)); /* somebody has taken it */
+    if (surplus) {
+        unlink_plan(surplus);
+        count_siblings(comm_serial);
+    }
+    return surplus;
+}
+
+/* Closes idle plans, all or those of a communicator, whose plans in use are their last users' to end. Returns those
+ * that are the caller's to end. */
 static struct epx_cann_plan *take_idle(uint64_t comm_serial, bool all)
 {
     struct epx_cann_plan *taken = NULL;
     for (struct epx_cann_plan **link = &plans; *link;) {
         struct epx_cann_plan *plan = *link;
-        const bool meant = all || plan->comm_serial == comm_serial || plan->tp_comm_serial == comm_serial;
-        plan->forgotten = plan->forgotten || (meant && !all);
-        if (meant && plan->users == 0) {
-            *link = plan->next;
+        const bool meant = plan->comm.serial == comm_serial || plan->tp_comm.serial == comm_serial;
+        uint32_t users = 0;
+        if (all ? !epx_hold_close_idle(&plan->hold, plan->generation)
+                : !meant || !epx_hold_close(&plan->hold, plan->generation, &users)) {
+            link = &plan->next;
+            continue;
+        }
+        *link = plan->next;
+        if (users == 0) {
             plan->next = taken;
             taken = plan;
-        } else {
-            link = &plan->next;
         }
     }
     return taken;
@@ -177,8 +237,10 @@ static void describe(const struct epx_cann_planned *planned, struct epx_cann_pla
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         wanted->options[i] = option_value(planning_options[i]);
     }
-    wanted->comm_serial = epx_cann_comm_serial(planned->comm);
-    wanted->tp_comm_serial = planned->tp_comm ? epx_cann_comm_serial(planned->tp_comm) : 0;
+    wanted->comm = (struct epx_cann_comm_place){planned->comm, planned->comm->serial};
+    if (planned->tp_comm) {
+        wanted->tp_comm = (struct epx_cann_comm_place){planned->tp_comm, planned->tp_comm->serial};
+    }
 }
 
 static enum epx_status make_operation(struct epx_cann_plan *plan)
@@ -200,19 +262,14 @@ bool epx_cann_plans_give_up(void)
 static enum epx_status bind_once(struct epx_cann_plan *plan, const struct epx_cann_planned *planned,
                                  union epx_cann_binding *binding)
 {
-    enum epx_status status;
-    pthread_mutex_lock(&plan->bind_lock);
     if (plan->form.operation == EPX_OPERATION_DISPATCH) {
         const struct epx_dispatch_request *request = &planned->request.dispatch;
-        status = epx_dispatch_binding_init(plan->operation.dispatch, request->token_count, &request->tensors,
-                                           &binding->dispatch);
-    } else {
-        const struct epx_combine_request *request = &planned->request.combine;
-        status = epx_combine_binding_init(plan->operation.combine, request->token_count, &request->tensors,
-                                          &binding->combine);
+        return epx_dispatch_binding_init(plan->operation.dispatch, request->token_count, &request->tensors,
+                                         &binding->dispatch);
     }
-    pthread_mutex_unlock(&plan->bind_lock);
-    return status;
+    const struct epx_combine_request *request = &planned->request.combine;
+    return epx_combine_binding_init(plan->operation.combine, request->token_count, &request->tensors,
+                                    &binding->combine);
 }
 
 enum epx_status epx_cann_plan_bind(struct epx_cann_plan *plan, const struct epx_cann_planned *planned,
@@ -231,16 +288,26 @@ static enum epx_status make_staging(struct epx_cann_plan *plan, const struct epx
     return status == EPX_ERR_NO_MEMORY ? status : EPX_OK;
 }
 
+static void copy_form(struct epx_cann_plan *plan, const struct epx_cann_plan *wanted)
+{
+    plan->form = wanted->form;
+    memcpy(plan->options, wanted->options, sizeof plan->options);
+    plan->comm = wanted->comm;
+    plan->tp_comm = wanted->tp_comm;
+    plan->operation = wanted->operation; /* none */
+}
+
+/* In no list yet. */
 static enum epx_status make_once(const struct epx_cann_plan *wanted, const struct epx_cann_planned *planned,
                                  struct epx_cann_plan **out)
 {
-    struct epx_cann_plan *plan = malloc(sizeof *plan);
+    pthread_mutex_lock(&plans_lock);
+    struct epx_cann_plan *plan = plan_new();
+    pthread_mutex_unlock(&plans_lock);
     if (!plan) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a plan");
     }
-    *plan = *wanted;
-    plan->users = 1;
-    pthread_mutex_init(&plan->bind_lock, NULL);
+    copy_form(plan, wanted);
     enum epx_status status = make_operation(plan);
     if (status == EPX_OK) {
         status = make_staging(plan, planned);
@@ -265,19 +332,74 @@ static enum epx_status make(const struct epx_cann_plan *wanted, const struct epx
 
 void epx_cann_plan_release(struct epx_cann_plan *plan)
 {
-    struct epx_cann_plan *surplus = NULL;
-    pthread_mutex_lock(&plans_lock);
-    if (--plan->users == 0) {
-        plan->idle_since = ++release_count;
-        surplus = plan->forgotten ? plan : surplus_of(plan->comm_serial);
+    /* It may be another plan as soon as the hold is dropped. */
+    const uint64_t comm_serial = plan->comm.serial;
+    const bool has_siblings = atomic_load_explicit(&plan->siblings, memory_order_relaxed) > IDLE_MAX;
+    struct epx_cann_plan *ended = NULL;
+    atomic_store_explicit(&plan->idle_since, atomic_fetch_add_explicit(&release_count, 1, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    const enum epx_hold_left left = epx_hold_drop(&plan->hold);
+    if (left == EPX_HOLD_ENDED) {
+        ended = plan;
+    } else if (left == EPX_HOLD_IDLE && has_siblings) {
+        pthread_mutex_lock(&plans_lock);
+        ended = take_surplus(comm_serial);
+        pthread_mutex_unlock(&plans_lock);
     }
-    if (surplus) {
-        unlink_plan(surplus);
+    if (ended) {
+        plan_destroy(ended);
+    }
+}
+
+/* What this thread has found before, held; null when it must look. */
+static struct epx_cann_plan *recall(const struct epx_cann_plan *wanted)
+{
+    for (uint32_t i = 0; i < FOUND_MAX; i++) {
+        struct epx_cann_plan *plan = found_lately[i].plan;
+        if (!plan || found_lately[i].comm_serial != wanted->comm.serial ||
+            found_lately[i].operation != wanted->form.operation ||
+            !epx_hold_take(&plan->hold, found_lately[i].generation)) {
+            continue;
+        }
+        if (plan_fits(plan, wanted)) {
+            return plan;
+        }
+        epx_cann_plan_release(plan);
+    }
+    return NULL;
+}
+
+static void remember(struct epx_cann_plan *plan)
+{
+    const uint32_t i = found_next++ % FOUND_MAX;
+    found_lately[i].plan = plan;
+    found_lately[i].generation = plan->generation;
+    found_lately[i].comm_serial = plan->comm.serial;
+    found_lately[i].operation = plan->form.operation;
+}
+
+/* The plan there is, held; null when there is none. */
+static struct epx_cann_plan *find_held(const struct epx_cann_plan *wanted)
+{
+    pthread_mutex_lock(&plans_lock);
+    struct epx_cann_plan *plan = find(wanted);
+    if (plan) {
+        (void)epx_hold_take(&plan->hold, plan->generation); /* what is in the list is open while the lock is held */
     }
     pthread_mutex_unlock(&plans_lock);
-    if (surplus) {
-        plan_destroy(surplus);
-    }
+    return plan;
+}
+
+static void list_made(struct epx_cann_plan *plan)
+{
+    pthread_mutex_lock(&plans_lock);
+    last_generation += last_generation == UINT32_MAX ? 2 : 1; /* never 0 */
+    plan->generation = last_generation;
+    plan->next = plans;
+    plans = plan;
+    count_siblings(plan->comm.serial);
+    epx_hold_begin(&plan->hold, plan->generation, 1);
+    pthread_mutex_unlock(&plans_lock);
 }
 
 enum epx_status epx_cann_plan_acquire(const struct epx_cann_planned *planned, struct epx_cann_plan **out)
@@ -285,12 +407,9 @@ enum epx_status epx_cann_plan_acquire(const struct epx_cann_planned *planned, st
     struct epx_cann_plan wanted;
     EPX_TRY(check(planned));
     describe(planned, &wanted);
-    pthread_mutex_lock(&plans_lock);
-    struct epx_cann_plan *plan = find(&wanted);
-    if (plan) {
-        plan->users++;
-    }
-    pthread_mutex_unlock(&plans_lock);
+    struct epx_cann_plan *plan = recall(&wanted);
+    const bool recalled = plan != NULL;
+    plan = plan ? plan : find_held(&wanted);
     if (plan) {
         const enum epx_status status = make_staging(plan, planned);
         if (status != EPX_OK) {
@@ -299,20 +418,20 @@ enum epx_status epx_cann_plan_acquire(const struct epx_cann_planned *planned, st
         }
     } else {
         EPX_TRY(make(&wanted, planned, &plan));
-        /* Another thread may have made its equal: then there are two, which harms nothing. */
-        pthread_mutex_lock(&plans_lock);
-        plan->next = plans;
-        plans = plan;
-        pthread_mutex_unlock(&plans_lock);
+        list_made(plan); /* another thread may have made its equal: then there are two, which harms nothing */
+    }
+    if (!recalled) {
+        remember(plan);
     }
     *out = plan;
     return EPX_OK;
 }
 
-void epx_cann_plan_comms(const struct epx_cann_plan *plan, uint64_t *comm_serial, uint64_t *tp_comm_serial)
+void epx_cann_plan_comms(const struct epx_cann_plan *plan, struct epx_cann_comm_place *comm,
+                         struct epx_cann_comm_place *tp_comm)
 {
-    *comm_serial = plan->comm_serial;
-    *tp_comm_serial = plan->tp_comm_serial;
+    *comm = plan->comm;
+    *tp_comm = plan->tp_comm;
 }
 
 void epx_cann_plan_reserve(struct epx_cann_plan *plan, union epx_cann_binding *binding)
@@ -345,4 +464,5 @@ void epx_cann_plans_reset_after_fork(void)
 {
     pthread_mutex_init(&plans_lock, NULL);
     plans = NULL;
+    unused_plans = NULL; /* another thread may have been at it */
 }

@@ -7,6 +7,7 @@
 #define EPX_CANN_MOE_PLAN_H
 
 #include "base/status.h"
+#include "cann/hccl_state.h"
 #include "cann/moe_call.h"
 #include "moe/request.h"
 
@@ -20,8 +21,8 @@ struct epx_cann_planned {
         struct epx_dispatch_request dispatch;
         struct epx_combine_request combine;
     } request;
-    struct epx_comm *comm;
-    struct epx_comm *tp_comm;
+    const struct epx_cann_comm *comm;
+    const struct epx_cann_comm *tp_comm;        /* null: none */
     uint64_t offset_bytes[EPX_CANN_ROLE_COUNT]; /* from a tensor's storage to its element 0 */
 };
 
@@ -37,12 +38,13 @@ union epx_cann_binding {
 struct epx_cann_plan;
 
 /* Checks the request and finds or makes its plan, the caller's until it is released. Errors: those of the operator's
- * plan. Allocates nothing where there is a plan. */
+ * plan. Allocates nothing where there is a plan, and takes no lock where this thread has found it lately. */
 EPX_NODISCARD enum epx_status epx_cann_plan_acquire(const struct epx_cann_planned *planned, struct epx_cann_plan **out);
 void epx_cann_plan_release(struct epx_cann_plan *plan);
 
-/* Numbers of the communicators that it was made for (hccl_state.h); of the second 0 when there is none. */
-void epx_cann_plan_comms(const struct epx_cann_plan *plan, uint64_t *comm_serial, uint64_t *tp_comm_serial);
+/* The communicators that it was made for; the second has serial 0 when there is none. */
+void epx_cann_plan_comms(const struct epx_cann_plan *plan, struct epx_cann_comm_place *comm,
+                         struct epx_cann_comm_place *tp_comm);
 
 /* As the operator's binding_init, with the addresses of `planned`, which the plan was acquired for. */
 EPX_NODISCARD enum epx_status epx_cann_plan_bind(struct epx_cann_plan *plan, const struct epx_cann_planned *planned,

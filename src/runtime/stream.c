@@ -98,6 +98,9 @@ void epx_stream_destroy(struct epx_stream *stream)
 static void queue_task(struct epx_stream *stream, const struct epx_task *task)
 {
     bool first = stream->finished == stream->submitted;
+    if (task->queued) {
+        task->queued(task->context);
+    }
     stream->ring[stream->submitted++ & (stream->capacity - 1)] = *task;
     if (first) {
         epx_stream_note_submission(stream);

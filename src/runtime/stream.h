@@ -27,7 +27,11 @@ typedef void (*epx_task_release)(void *context);
 /* A line about what the task waits for at the moment, "" for nothing; called by other threads while the task runs. */
 typedef void (*epx_task_blame)(void *context, char *text, uint64_t text_bytes);
 
+/* Called when the task has its place, before anybody can run it, with the stream's lock held: takes no lock itself. */
+typedef void (*epx_task_queued)(void *context);
+
 struct epx_task {
+    epx_task_queued queued; /* null allowed */
     epx_task_run run;
     epx_task_release release;
     epx_task_blame blame; /* null allowed */

@@ -270,7 +270,7 @@ static void cluster_info__one_table_many_times(void **state)
     HcclComm first;
     HcclComm second;
     char name[COMM_NAME_MAX_LENGTH];
-    struct epx_comm *held;
+    const struct epx_cann_comm *held;
     write_one_server(1, 0);
     assert_int_equal(epx_cann_HcclCommInitClusterInfo(table_path, 0, &first), HCCL_SUCCESS);
     assert_int_equal(epx_cann_HcclCommInitClusterInfo(table_path, 0, &second), HCCL_SUCCESS);

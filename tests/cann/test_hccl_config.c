@@ -178,7 +178,7 @@ static void config__name_and_buffer_size(void **state)
     HcclComm comm;
     HcclComm second = NULL;
     char name[COMM_NAME_MAX_LENGTH];
-    struct epx_comm *held;
+    const struct epx_cann_comm *held;
     HcclCommConfigInit(&config);
     memcpy(config.hcclCommName, "mine", 5);
     config.hcclBufferSize = 77;
@@ -186,7 +186,7 @@ static void config__name_and_buffer_size(void **state)
     assert_int_equal(epx_cann_HcclGetCommName(comm, name), HCCL_SUCCESS);
     assert_string_equal(name, "mine");
     assert_int_equal(epx_cann_comm_acquire("groupEp", "mine", 0, &held), EPX_OK);
-    assert_int_equal(epx_cann_comm_buffer_mib(held), 77);
+    assert_int_equal(held->buffer_mib, 77);
     epx_cann_comm_release(held);
     assert_int_equal(init_with(&config, &second), HCCL_E_PARA);
     assert_message("'mine'");

@@ -25,17 +25,15 @@
 #define ARENA_MIB 32
 
 static HcclComm handle;
-static struct epx_comm *comm;
+static const struct epx_cann_comm *comm;
 static uint16_t memory[2][ROWS * HIDDEN];
 
 static void comm_create(void)
 {
     int32_t device = 0;
-    struct epx_hccl_entry entry;
     assert_int_equal(epx_cann_aclrtSetDevice(device), ACL_SUCCESS);
     assert_int_equal(epx_cann_HcclCommInitAll(1, &device, &handle), HCCL_SUCCESS);
-    assert_int_equal(epx_hccl_registry_acquire(handle, &entry), EPX_OK);
-    comm = entry.comm;
+    assert_int_equal(epx_hccl_registry_acquire(handle, &comm), EPX_OK);
 }
 
 static void comm_destroy(void)
@@ -75,7 +73,7 @@ static struct epx_cann_planned planned_of(int64_t tokens)
     planned.operation = EPX_OPERATION_DISPATCH;
     planned.comm = comm;
     planned.request.dispatch = (struct epx_dispatch_request){
-        .comm = comm,
+        .comm = comm->comm,
         .shape = {.expert_count = 1, .hidden_elems = HIDDEN, .topk = 1, .dtype = EPX_DTYPE_BF16},
         .token_count = tokens,
         .token_nums_kind = EPX_TOKEN_NUMS_COUNT,
@@ -235,18 +233,18 @@ static void forget__ends_plans_with_their_communicator(void **state)
 {
     (void)state;
     struct epx_cann_planned planned = planned_of(2);
-    uint64_t serial;
-    uint64_t other_serial;
-    uint64_t tp_serial;
+    struct epx_cann_comm_place place;
+    struct epx_cann_comm_place other_place;
+    struct epx_cann_comm_place tp_place;
     struct epx_cann_plan *used = acquire(&planned);
-    epx_cann_plan_comms(used, &serial, &tp_serial);
-    assert_int_equal(tp_serial, 0);
+    epx_cann_plan_comms(used, &place, &tp_place);
+    assert_int_equal(tp_place.serial, 0);
     comm_destroy();
     comm_create();
     planned = planned_of(2);
     struct epx_cann_plan *fresh = acquire(&planned);
-    epx_cann_plan_comms(fresh, &other_serial, &tp_serial);
-    assert_int_not_equal(serial, other_serial);
+    epx_cann_plan_comms(fresh, &other_place, &tp_place);
+    assert_int_not_equal(place.serial, other_place.serial);
     assert_ptr_not_equal(fresh, used);
     epx_cann_plan_release(used); /* the last user of a plan whose communicator is gone */
     epx_cann_plan_release(fresh);
