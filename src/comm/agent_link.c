@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define IN_BYTES (2u * sizeof(struct epx_agent_message))
+enum { IN_BYTES = 2 * sizeof(struct epx_agent_message) };
 
 enum epx_status epx_agent_link_init(struct epx_agent_link *link, int fd, uint32_t host, uint64_t now_ns)
 {
