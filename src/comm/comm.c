@@ -8,6 +8,7 @@
 #include "comm/step.h"
 #include "comm/world.h"
 #include "memory/arena_stray.h"
+#include "transport/wire.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -258,6 +259,11 @@ uint32_t epx_comm_host_of(const struct epx_comm *comm, uint32_t rank)
 bool epx_comm_is_here(const struct epx_comm *comm, uint32_t rank)
 {
     return comm->hosts == NULL || comm->hosts->host_of[rank] == comm->hosts->own_host;
+}
+
+const char *epx_comm_wire_description(void)
+{
+    return epx_wire_description();
 }
 
 uint32_t epx_comm_stand_in(const struct epx_comm *comm, uint32_t rank, uint32_t host)

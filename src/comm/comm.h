@@ -50,6 +50,9 @@ uint32_t epx_comm_host_count(const struct epx_comm *comm);
 uint32_t epx_comm_host_of(const struct epx_comm *comm, uint32_t rank);
 bool epx_comm_is_here(const struct epx_comm *comm, uint32_t rank);
 
+/* What carries messages to other hosts, for people: "UCX 1.13.1", "none (built without UCX)". Static. Loads it. */
+const char *epx_comm_wire_description(void);
+
 /* The rank of `host` that stands for `rank` of another host: see hosts.h. */
 uint32_t epx_comm_stand_in(const struct epx_comm *comm, uint32_t rank, uint32_t host);
 

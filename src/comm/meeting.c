@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <limits.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +231,25 @@ static enum epx_status choose_by_table(const struct epx_rank_table *table, struc
     }
     EPX_TRY(ports_choose(meeting));
     port_set(&meeting->root, meeting->ports[0]);
+    return EPX_OK;
+}
+
+enum epx_status epx_meeting_at(const char *host, struct epx_meeting *meeting)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct addrinfo *found = NULL;
+    memset(meeting, 0, sizeof *meeting);
+    int error = getaddrinfo(host, NULL, &hints, &found);
+    if (error != 0) {
+        return epx_fail(EPX_ERR_CONFIG, "rank 0's host is \"%.200s\", which has no address: %s", host,
+                        gai_strerror(error));
+    }
+    memcpy(&meeting->root, found->ai_addr,
+           found->ai_addrlen < sizeof meeting->root ? found->ai_addrlen : sizeof meeting->root);
+    freeaddrinfo(found);
+    EPX_TRY(ports_choose(meeting));
+    port_set(&meeting->root, meeting->ports[0]);
+    own_ip_find(meeting);
     return EPX_OK;
 }
 

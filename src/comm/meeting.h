@@ -23,6 +23,10 @@
 EPX_NODISCARD enum epx_status epx_meeting_choose(const struct epx_rank_table *table, struct epx_meeting *meeting,
                                                  bool *meets);
 
+/* A meeting at a host that a launcher names, at the same ports. Asks the resolver. EPX_ERR_CONFIG when the name has no
+ * address. */
+EPX_NODISCARD enum epx_status epx_meeting_at(const char *host, struct epx_meeting *meeting);
+
 /* Reads the text of EPX_ROOT. Pure. */
 EPX_NODISCARD enum epx_status epx_meeting_parse(const char *text, struct epx_meeting *meeting);
 

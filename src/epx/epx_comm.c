@@ -24,6 +24,7 @@ struct creation {
     uint32_t server_rank_count; /* unless the config says otherwise */
     const char *what;
     const struct epx_rank_table *table; /* null without */
+    const struct epx_launch *launch;    /* null without */
 };
 
 void epx_communicator_release(struct epx_communicator *communicator)
@@ -76,6 +77,18 @@ static enum epx_status config_resolve(const struct epx_comm_config *given, struc
     return EPX_OK;
 }
 
+/* Ranks that a launcher has put on several hosts. */
+static enum epx_status meet_by_launch(const struct epx_launch *launch, struct epx_meeting *meeting)
+{
+    if (launch->root[0] == '\0') {
+        return epx_fail(EPX_ERR_CONFIG,
+                        "%s says that the ranks are on several hosts: EPX_ROOT must say where they meet, as an address "
+                        "and a port of rank 0's host",
+                        launch->why);
+    }
+    return epx_meeting_at(launch->root, meeting);
+}
+
 static enum epx_status create(const struct creation *creation, const struct epx_comm_config *config,
                               struct epx_communicator **out)
 {
@@ -90,6 +103,10 @@ static enum epx_status create(const struct creation *creation, const struct epx_
     struct epx_meeting meeting;
     bool meets;
     EPX_TRY(epx_meeting_choose(creation->table, &meeting, &meets));
+    if (!meets && creation->launch != NULL && creation->launch->has_hosts) {
+        EPX_TRY(meet_by_launch(creation->launch, &meeting));
+        meets = true;
+    }
     spec.meeting = meets ? &meeting : NULL;
     memcpy(spec.key, creation->key, sizeof spec.key);
     (void)snprintf(spec.name, sizeof spec.name, "%s", config->name);
@@ -179,6 +196,7 @@ enum epx_status epx_comm_create_from_env(const struct epx_comm_config *config, s
         .rank_count = launch.rank_count,
         .server_rank_count = launch.rank_count,
         .what = what,
+        .launch = &launch,
     };
     (void)snprintf(what, sizeof what, "world of %s", launch.launcher);
     memcpy(creation.key, launch.key, sizeof creation.key);

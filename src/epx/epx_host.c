@@ -1,4 +1,5 @@
 #include "base/placement.h"
+#include "comm/comm.h"
 #include "epx/epx.h"
 #include "moe/team.h"
 
@@ -34,4 +35,5 @@ void epx_host_print(FILE *out)
                   reader != NULL ? reader : "nothing: built without hwloc, a processor counts as a core");
     (void)fprintf(out, "%-28s %u alone, fewer when ranks share the cores\n", "threads of a rank",
                   epx_team_default_threads(core_count, 1));
+    (void)fprintf(out, "%-28s %s\n", "to other hosts", epx_comm_wire_description());
 }

@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct epx_launch {
@@ -13,6 +14,9 @@ struct epx_launch {
     uint32_t rank;
     uint32_t rank_count;
     const char *rank_table; /* EPX_RANK_TABLE, null when unset; the environment's memory */
+    bool has_hosts;         /* the launcher says that ranks are on several hosts */
+    char root[256];         /* then the name or address of rank 0's host, "" when the launcher does not say it */
+    const char *why;        /* what says so, for messages */
     uint8_t key[32];        /* of the job, without a rank table */
 };
 

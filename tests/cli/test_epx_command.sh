@@ -24,7 +24,7 @@ done
 [ "$count" -ge 20 ] || wrong "the table of options has $count names"
 
 # What the process may use of the host.
-for name in processors cores 'NUMA nodes' 'read with' 'threads of a rank'; do
+for name in processors cores 'NUMA nodes' 'read with' 'threads of a rank' 'to other hosts'; do
     [ "$(grep -c "^$name  " "$work/out")" = 1 ] || wrong "epx info: '$name' is not there once"
 done
 [ "$(awk '$1 == "processors" {print $2}' "$work/out")" = "$(nproc)" ] || wrong "epx info: processors are not $(nproc)"
