@@ -1,7 +1,6 @@
 #include "comm/agent.h"
 
 #include "base/clock.h"
-#include "base/config.h"
 #include "base/futex.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -255,6 +254,8 @@ static void on_status(struct epx_agent *agent, struct epx_agent_link *link, cons
         atomic_store_explicit(&slot->since_ns, now_ns > place->age_ns ? now_ns - place->age_ns : 0,
                               memory_order_relaxed);
         atomic_store_explicit(&slot->activity, place->activity, memory_order_relaxed);
+        atomic_store_explicit(&slot->heard_ns, now_ns > place->heard_ns ? now_ns - place->heard_ns : 0,
+                              memory_order_relaxed);
         atomic_store_explicit(&slot->arrived_step, place->arrived_step, memory_order_release);
         atomic_store_explicit(&slot->life, place->life, memory_order_release);
     }
@@ -324,6 +325,9 @@ static void look_at_losses(struct epx_agent *agent)
 static void hear(struct epx_agent *agent, struct epx_agent_link *link)
 {
     uint64_t now_ns = epx_clock_ns();
+    if (link->fd < 0) {
+        return;
+    }
     epx_agent_link_read(link, now_ns);
     while (epx_agent_link_take(link, agent->comm->rank_count, &agent->message)) {
         on_message(agent, link, now_ns);
@@ -349,7 +353,7 @@ static void *listen_on(void *context)
         (void)poll(polls, 1 + agent->link_count, (int)(agent->beat_ns / 1000000u));
         (void)pthread_mutex_lock(&agent->lock);
         for (uint32_t i = 0; i < agent->link_count; i++) {
-            if (polls[1 + i].revents != 0 && agent->links[i].fd >= 0) {
+            if (polls[1 + i].revents != 0) {
                 epx_agent_link_flush(&agent->links[i]);
                 hear(agent, &agent->links[i]);
             }
@@ -368,12 +372,15 @@ static void place_fill(const struct epx_agent *agent, uint32_t rank, uint64_t no
     const struct epx_control_slot *slot = &control_of(agent)->slots[rank];
     uint32_t life = atomic_load_explicit(&slot->life, memory_order_acquire);
     uint64_t since_ns = atomic_load_explicit(&slot->since_ns, memory_order_relaxed);
+    uint64_t heard_ns =
+        epx_comm_is_here(agent->comm, rank) ? now_ns : atomic_load_explicit(&slot->heard_ns, memory_order_relaxed);
     *place = (struct epx_agent_place){
         .rank = rank,
         .life = life <= EPX_LIFE_LEFT ? life : EPX_LIFE_NONE,
         .arrived_step = atomic_load_explicit(&slot->arrived_step, memory_order_acquire),
         .activity = atomic_load_explicit(&slot->activity, memory_order_relaxed),
         .age_ns = now_ns > since_ns ? now_ns - since_ns : 0,
+        .heard_ns = now_ns > heard_ns ? now_ns - heard_ns : 0,
     };
 }
 
@@ -417,6 +424,7 @@ static void beat(struct epx_agent *agent, uint64_t now_ns)
         tell_places(agent, link);
     }
     agent->next_beat_ns = now_ns + agent->beat_ns;
+    atomic_store_explicit(&control_of(agent)->agent_ns, now_ns, memory_order_relaxed);
 }
 
 static void *speak(void *context)
@@ -520,13 +528,11 @@ static enum epx_status threads_start(struct epx_agent *agent)
 
 static enum epx_status agent_prepare(struct epx_agent *agent, const int *links, uint32_t link_count)
 {
-    int64_t limit_ms = 0;
-    enum epx_status status = links_take(agent, links, link_count);
-    EPX_TRY(status);
-    EPX_TRY(epx_option_integer(EPX_OPTION_HOST_TIMEOUT_MS, &limit_ms));
-    agent->limit_ns = (uint64_t)limit_ms * 1000000u;
+    EPX_TRY(links_take(agent, links, link_count));
+    agent->limit_ns = agent->comm->hosts->silence_ns;
     agent->beat_ns = agent->limit_ns / BEATS_PER_LIMIT < BEAT_NS ? agent->limit_ns / BEATS_PER_LIMIT : BEAT_NS;
     agent->next_beat_ns = epx_clock_ns();
+    atomic_store_explicit(&control_of(agent)->agent_ns, agent->next_beat_ns, memory_order_relaxed);
     agent->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (agent->stop_fd < 0) {
         return epx_fail(EPX_ERR_SYSTEM, "eventfd: %s", strerror(errno));
@@ -570,6 +576,16 @@ static void take_leave(struct epx_agent *agent)
     for (uint32_t i = 0; i < agent->link_count; i++) {
         epx_agent_link_linger(&agent->links[i], until_ns);
     }
+}
+
+void epx_agent_settle(struct epx_agent *agent)
+{
+    (void)pthread_mutex_lock(&agent->lock);
+    for (uint32_t i = 0; i < agent->link_count; i++) {
+        hear(agent, &agent->links[i]); /* what is left unread would cost the peer what was sent last */
+    }
+    look(agent);
+    (void)pthread_mutex_unlock(&agent->lock);
 }
 
 void epx_agent_stop(struct epx_agent *agent)

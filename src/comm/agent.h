@@ -18,6 +18,10 @@ struct epx_agent;
 EPX_NODISCARD enum epx_status epx_agent_start(struct epx_comm *comm, const int *links, uint32_t link_count,
                                               struct epx_agent **out);
 
+/* Says at once what there is to say: for a rank that may exit as soon as it knows of a failure. Thread: any but the
+ * agent's own. */
+void epx_agent_settle(struct epx_agent *agent);
+
 /* Takes leave of the other hosts and ends the agent; waits for them half a second at most. */
 void epx_agent_stop(struct epx_agent *agent);
 

@@ -42,7 +42,8 @@ struct epx_agent_place {
     uint32_t life; /* enum epx_life */
     uint64_t arrived_step;
     uint64_t activity;
-    uint64_t age_ns; /* for how long */
+    uint64_t age_ns;   /* for how long */
+    uint64_t heard_ns; /* how long ago its host said so */
 };
 
 struct epx_agent_status {
@@ -64,7 +65,7 @@ struct epx_agent_message {
 };
 _Static_assert(offsetof(struct epx_agent_message, body) == EPX_AGENT_HEADER_BYTES, "layout");
 _Static_assert(sizeof(struct epx_agent_cause) == 24 + EPX_ERROR_TEXT_BYTES, "no padding");
-_Static_assert(sizeof(struct epx_agent_place) == 32 && sizeof(struct epx_agent_status) == 8 + 256 * 32, "no padding");
+_Static_assert(sizeof(struct epx_agent_place) == 40 && sizeof(struct epx_agent_status) == 8 + 256 * 40, "no padding");
 
 /* Sets header and length of a message whose body is filled. */
 void epx_agent_message_seal(struct epx_agent_message *message, enum epx_agent_kind kind);

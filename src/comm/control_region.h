@@ -100,7 +100,9 @@ struct epx_control_slot {
     struct epx_control_process process;
     _Atomic int64_t op_timeout_ms; /* how long the rank waits in a round, < 0: for ever; relaxed, for messages alone */
     char host_name[EPX_CONTROL_HOST_BYTES]; /* "" in a world on one host; written with process */
-    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 64 - EPX_CONTROL_HOST_BYTES];
+    _Atomic uint64_t
+        heard_ns; /* of a remote rank: CLOCK_MONOTONIC when its host said all this; relaxed, for messages */
+    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 72 - EPX_CONTROL_HOST_BYTES];
 
     struct epx_control_entry entries[2];
     struct epx_control_failure failure;
@@ -163,7 +165,8 @@ struct epx_control {
                                   Writers: ranks here, from 0; the agent, to 0, when the step was completed after all */
     _Atomic uint32_t decider;  /* enum epx_decider. Writers: the agent; ranks here when the agent is gone */
     _Atomic uint32_t bell;     /* raised after what the agent should see; it sleeps on it */
-    uint8_t world_pad[EPX_CONTROL_LINE_BYTES - 24];
+    _Atomic uint64_t agent_ns; /* CLOCK_MONOTONIC of the agent's latest beat. Writer: the agent; relaxed */
+    uint8_t world_pad[EPX_CONTROL_LINE_BYTES - 32];
 
     struct epx_control_slot slots[]; /* rank_count */
 };

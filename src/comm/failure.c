@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/futex.h"
+#include "comm/agent.h"
 #include "memory/arena_stray.h"
 
 #include <stdio.h>
@@ -35,6 +36,9 @@ enum epx_status epx_failure_read(const struct epx_control *control, uint32_t ran
 enum epx_status epx_failure_take(const struct epx_comm *comm, uint64_t word)
 {
     epx_arena_readers_stray();
+    if (comm->hosts != NULL && comm->hosts->agent != NULL) {
+        epx_agent_settle(comm->hosts->agent);
+    }
     return epx_failure_read(comm->control, comm->rank_count, word);
 }
 
@@ -58,6 +62,18 @@ void epx_bell_ring(struct epx_control *control)
     epx_futex_wake_all(&control->bell);
 }
 
+/* Whether this host's agent can say what was decided: its rank is there, and it is not stopped. */
+static bool agent_lives(const struct epx_comm *comm)
+{
+    uint32_t leader = epx_hosts_leader(comm->hosts, comm->hosts->own_host);
+    uint32_t life = atomic_load_explicit(&comm->control->slots[leader].life, memory_order_acquire);
+    uint64_t beat_ns = atomic_load_explicit(&comm->control->agent_ns, memory_order_relaxed);
+    if (life == EPX_LIFE_LEFT || (leader != comm->rank && epx_arena_owner_dead(comm->arenas[leader]))) {
+        return false;
+    }
+    return epx_clock_ns() < beat_ns + comm->hosts->silence_ns;
+}
+
 /* Whether another host decides, and this host's agent lives to say what it has decided. */
 static bool decided_elsewhere(struct epx_comm *comm)
 {
@@ -65,9 +81,7 @@ static bool decided_elsewhere(struct epx_comm *comm)
         atomic_load_explicit(&comm->control->decider, memory_order_acquire) != EPX_DECIDER_AGENT) {
         return false;
     }
-    uint32_t leader = epx_hosts_leader(comm->hosts, comm->hosts->own_host);
-    uint32_t life = atomic_load_explicit(&comm->control->slots[leader].life, memory_order_acquire);
-    if (life != EPX_LIFE_LEFT && (leader == comm->rank || !epx_arena_owner_dead(comm->arenas[leader]))) {
+    if (agent_lives(comm)) {
         return true;
     }
     atomic_store_explicit(&comm->control->decider, EPX_DECIDER_HERE, memory_order_release);

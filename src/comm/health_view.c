@@ -6,7 +6,9 @@
 #include <stdio.h>
 
 #define RANKS_TEXT_BYTES 160
-#define NAME_TEXT_BYTES  64
+#define NAME_TEXT_BYTES  96
+/* Hosts say where their ranks are five times a second; who has not for so long is stopped, or cannot be reached. */
+#define SILENT_NS 600000000u
 
 static const struct epx_control_slot *slot_of(const struct epx_health_view *view, uint32_t rank)
 {
@@ -150,6 +152,80 @@ static void spare_begun(const struct epx_health_view *view, struct epx_rank_set 
     *late = epx_rank_set_count(&rest) > 0 ? rest : *late;
 }
 
+static uint32_t host_of(const struct epx_health_view *view, uint32_t rank)
+{
+    return slot_of(view, rank)->process.host;
+}
+
+/* And of these only the ones farthest behind, for which the others of their host may wait. */
+static void spare_ahead(const struct epx_health_view *view, struct epx_rank_set *late, struct epx_rank_set *waiting)
+{
+    uint64_t least = UINT64_MAX;
+    struct epx_rank_set last = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+            uint64_t step = atomic_load_explicit(&slot_of(view, rank)->arrived_step, memory_order_acquire);
+            if (!epx_rank_set_has(late, rank)) {
+                continue;
+            }
+            if (pass == 0) {
+                least = step < least ? step : least;
+            } else {
+                epx_rank_set_add(step <= least ? &last : waiting, rank);
+            }
+        }
+    }
+    *late = epx_rank_set_count(&last) > 0 ? last : *late;
+}
+
+/* A host whose agent says nothing, with since when: the own one, or that of a late rank. False: none. */
+static bool find_silent(const struct epx_health_view *view, const struct epx_rank_set *late, uint64_t now_ns,
+                        uint32_t *host, uint64_t *heard_ns)
+{
+    *host = host_of(view, view->rank);
+    *heard_ns = atomic_load_explicit(&view->control->agent_ns, memory_order_relaxed);
+    if (now_ns > *heard_ns + SILENT_NS) {
+        return true;
+    }
+    for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+        if (epx_rank_set_has(late, rank) && host_of(view, rank) != host_of(view, view->rank)) {
+            *host = host_of(view, rank);
+            *heard_ns = atomic_load_explicit(&slot_of(view, rank)->heard_ns, memory_order_relaxed);
+            if (now_ns > *heard_ns + SILENT_NS) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Of ranks whose host says nothing it is not known where they are; its leader is to blame. */
+static bool blame_silence(const struct epx_health_view *view, const struct epx_rank_set *late, uint64_t now_ns,
+                          double waited_s, char *text, size_t text_bytes)
+{
+    struct epx_rank_set ranks = {0};
+    char leader[NAME_TEXT_BYTES];
+    char spoken_for[RANKS_TEXT_BYTES];
+    char place[EPX_HEALTH_PLACE_BYTES];
+    uint32_t host;
+    uint64_t heard_ns;
+    if (!find_silent(view, late, now_ns, &host, &heard_ns)) {
+        return false;
+    }
+    for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+        if (host_of(view, rank) == host) {
+            epx_rank_set_add(&ranks, rank);
+        }
+    }
+    rank_name(view, epx_rank_set_first(&ranks), leader, sizeof leader);
+    epx_rank_set_print(&ranks, spoken_for, sizeof spoken_for);
+    epx_health_place(epx_health_view_activity(view, view->rank), place, sizeof place);
+    (void)snprintf(text, text_bytes,
+                   "%s, which speaks for %s, has been silent for %.1f s; rank %u has waited %.1f s %s", leader,
+                   spoken_for, (double)(now_ns - heard_ns) / 1e9, view->rank, waited_s, place);
+    return true;
+}
+
 void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, uint64_t since_ns, uint64_t now_ns,
                            char *text, size_t text_bytes)
 {
@@ -162,11 +238,15 @@ void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, ui
         (void)snprintf(text, text_bytes, "%s", "");
         return;
     }
+    double waited_s = now_ns > since_ns ? (double)(now_ns - since_ns) / 1e9 : 0.0;
     if (slot_of(view, view->rank)->host_name[0] != '\0') {
+        if (blame_silence(view, &late, now_ns, waited_s, text, text_bytes)) {
+            return;
+        }
         spare_begun(view, &late, &waiting);
+        spare_ahead(view, &late, &waiting);
     }
     uint64_t activity = epx_health_view_activity(view, view->rank);
-    double waited_s = now_ns > since_ns ? (double)(now_ns - since_ns) / 1e9 : 0.0;
     char who[RANKS_TEXT_BYTES];
     char others[RANKS_TEXT_BYTES];
     char what[NAME_TEXT_BYTES];

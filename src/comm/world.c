@@ -64,7 +64,10 @@ enum epx_status epx_world_meet(struct epx_comm *comm, const struct epx_comm_spec
         epx_wire_close(wire); /* one host, or a failure */
         return status;
     }
+    int64_t silence_ms = 0;
     comm->hosts->wire = wire;
+    EPX_TRY(epx_option_integer(EPX_OPTION_HOST_TIMEOUT_MS, &silence_ms));
+    comm->hosts->silence_ns = (uint64_t)silence_ms * 1000000u;
     comm->here_count = comm->hosts->here_count;
     return epx_remote_create(comm);
 }

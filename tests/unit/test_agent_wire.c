@@ -44,8 +44,12 @@ static void status_make(uint32_t count)
     memset(&message, 0, sizeof message);
     message.body.status.count = count;
     for (uint32_t i = 0; i < count; i++) {
-        message.body.status.places[i] = (struct epx_agent_place){
-            .rank = i, .life = EPX_LIFE_LEFT, .arrived_step = UINT64_MAX, .activity = i, .age_ns = UINT64_MAX};
+        message.body.status.places[i] = (struct epx_agent_place){.rank = i,
+                                                                 .life = EPX_LIFE_LEFT,
+                                                                 .arrived_step = UINT64_MAX,
+                                                                 .activity = i,
+                                                                 .age_ns = UINT64_MAX,
+                                                                 .heard_ns = i};
     }
     epx_agent_message_seal(&message, EPX_AGENT_STATUS);
 }
