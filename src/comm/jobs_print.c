@@ -58,11 +58,12 @@ static void rank_print(const struct epx_status_page *page, uint32_t number, FILE
     const struct epx_status_rank *rank = &page->ranks[number];
     char what[WHAT_BYTES];
     what_print(page, rank, what, sizeof what);
+    const char *on = rank->host[0] != '\0' ? ", on host " : "";
     (void)fprintf(out, "%6u  %9u%c  %-8s", number, rank->pid, rank->is_pid_here ? ' ' : '*', life_name(rank->life));
     if (rank->has_clock) {
-        (void)fprintf(out, "%11.3f s  %s\n", (double)rank->for_ns / 1e9, what);
+        (void)fprintf(out, "%11.3f s  %s%s%s\n", (double)rank->for_ns / 1e9, what, on, rank->host);
     } else {
-        (void)fprintf(out, "%13s  %s\n", "?", what);
+        (void)fprintf(out, "%13s  %s%s%s\n", "?", what, on, rank->host);
     }
 }
 
@@ -79,8 +80,9 @@ static void unknowns_print(const struct epx_status_page *page, FILE *out)
         clocks = clocks || (!rank->has_clock && rank->life != EPX_RANK_JOINING);
     }
     if (other) {
-        (void)fprintf(out, "* a pid of another pid namespace (a container), or not yet known: it is none here, and "
-                           "whether the process lives is not known\n");
+        (void)fprintf(out,
+                      "* a pid of another host or pid namespace (a container), or not yet known: it is none here, and "
+                      "whether the process lives is not known\n");
     }
     if (unseen) {
         (void)fprintf(out, "joined: /proc does not show the process; whether it lives is not known\n");
@@ -221,10 +223,12 @@ static void json_rank(const struct epx_status_page *page, uint32_t number, FILE 
     json_member("phase", epx_phase_name(phase), out);
     (void)fprintf(out, ",\"waits\":%s,\"seconds\":", rank->waits ? "true" : "false");
     if (rank->has_clock) {
-        (void)fprintf(out, "%" PRIu64 ".%09" PRIu64 "}", rank->for_ns / 1000000000u, rank->for_ns % 1000000000u);
+        (void)fprintf(out, "%" PRIu64 ".%09" PRIu64, rank->for_ns / 1000000000u, rank->for_ns % 1000000000u);
     } else {
-        (void)fprintf(out, "null}");
+        (void)fprintf(out, "null");
     }
+    json_member("host", rank->host, out);
+    (void)fprintf(out, "}");
 }
 
 static void json_world(const struct epx_status_page *page, FILE *out)

@@ -113,6 +113,7 @@ static void ranks_read(const struct epx_health_view *view, uint64_t now_ns, cons
             .has_clock = is_clock_here(&slot->process) && load(&slot->since_ns) != 0,
             .for_ns = epx_health_view_for_ns(view, rank, now_ns),
         };
+        epx_control_text_copy(page->ranks[rank].host, slot->host_name, sizeof page->ranks[rank].host);
     }
 }
 

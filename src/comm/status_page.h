@@ -30,6 +30,7 @@ struct epx_status_rank {
     bool waits;     /* at the step that is not complete */
     bool has_clock; /* for_ns can be told */
     uint64_t for_ns;
+    char host[EPX_CONTROL_HOST_BYTES]; /* "" in a world on one host */
 };
 
 struct epx_status_page {

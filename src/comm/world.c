@@ -4,6 +4,7 @@
 #include "base/config.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "comm/agent.h"
 #include "comm/remote.h"
 #include "comm/step.h"
@@ -132,6 +133,7 @@ static void hosts_introduce(struct epx_comm *comm)
                        hosts->host_names[host]);
         slot->process.host = host;
         slot->process.pid = hosts->pids[rank];
+        slot->process.time_namespace = epx_process_namespace("time"); /* the agent writes this host's time */
     }
 }
 
