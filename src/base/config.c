@@ -152,6 +152,21 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                                   .maximum = 4294967295,
                                   .help = "MB of a communicator's window; checked against an operation's sizes, not "
                                           "allocated"},
+    [EPX_OPTION_HCCL_IF_IP] = {.name = "HCCL_IF_IP",
+                               .kind = EPX_OPTION_TEXT,
+                               .default_text = "",
+                               .help = "address of this host where the ranks of root information meet; unset: by "
+                                       "HCCL_SOCKET_IFNAME, else all ranks are on this host"},
+    [EPX_OPTION_HCCL_SOCKET_IFNAME] = {.name = "HCCL_SOCKET_IFNAME",
+                                       .kind = EPX_OPTION_TEXT,
+                                       .default_text = "",
+                                       .help = "network interfaces one of which gives that address: eth,enp (names "
+                                               "begin so), =eth0,eth1 (names), ^eth and ^=eth0 (all others)"},
+    [EPX_OPTION_HCCL_SOCKET_FAMILY] = {.name = "HCCL_SOCKET_FAMILY",
+                                       .kind = EPX_OPTION_CHOICE,
+                                       .default_text = "AF_INET",
+                                       .choices = "AF_INET|AF_INET6",
+                                       .help = "which address of such an interface; unset: IPv4, else IPv6"},
     [EPX_OPTION_HCCL_IF_BASE_PORT] = {.name = "HCCL_IF_BASE_PORT",
                                       .kind = EPX_OPTION_INTEGER,
                                       .default_text = "60000",
@@ -164,6 +179,16 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                                                 .default_text = "",
                                                 .help = "in place of these, a list: 60000,60050-60100; at most 64 are "
                                                         "used"},
+    [EPX_OPTION_HCCL_WHITELIST_DISABLE] = {.name = "HCCL_WHITELIST_DISABLE",
+                                           .kind = EPX_OPTION_CHOICE,
+                                           .default_text = "1",
+                                           .choices = "0|1",
+                                           .help = "0: rank 0 of a world of several hosts takes only hosts that "
+                                                   "HCCL_WHITELIST_FILE names, and its own"},
+    [EPX_OPTION_HCCL_WHITELIST_FILE] = {.name = "HCCL_WHITELIST_FILE",
+                                        .kind = EPX_OPTION_TEXT,
+                                        .default_text = "",
+                                        .help = "path of a JSON file: {\"host_ip\": [\"10.1.2.3\", ...]}"},
     [EPX_OPTION_HCCL_CONNECT_TIMEOUT] = {.name = "HCCL_CONNECT_TIMEOUT",
                                          .kind = EPX_OPTION_INTEGER,
                                          .default_text = "120",

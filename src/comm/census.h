@@ -14,6 +14,9 @@
 #define EPX_CENSUS_CARD_BYTES_MAX 4096u
 #define EPX_CENSUS_NAME_BYTES     64u
 #define EPX_CENSUS_PORT_MAX       64u
+#define EPX_CENSUS_IP_BYTES       64u
+
+struct epx_whitelist;
 
 union epx_address { /* IPv4 or IPv6 */
     struct sockaddr any;
@@ -26,7 +29,7 @@ struct epx_meeting {
     union epx_address root;              /* port: the first of ports */
     uint16_t ports[EPX_CENSUS_PORT_MAX]; /* the centre listens on the first that is free; others try them in turn */
     uint32_t port_count;
-    char own_ip[64]; /* numeric address of this rank's host in that network; "" leaves it to routing */
+    char own_ip[EPX_CENSUS_IP_BYTES]; /* numeric address of this rank's host in that network; "" leaves it to routing */
 };
 
 struct epx_census_request {
@@ -40,6 +43,7 @@ struct epx_census_request {
     char host_name[EPX_CENSUS_NAME_BYTES];
     const void *card; /* for all others; at most EPX_CENSUS_CARD_BYTES_MAX */
     uint32_t card_bytes;
+    const struct epx_whitelist *admitted; /* whom rank 0 takes; null: everybody */
 };
 
 struct epx_census_member {

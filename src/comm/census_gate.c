@@ -70,7 +70,7 @@ static struct guest *make_place(struct gate *gate)
 static void accept_guests(struct gate *gate)
 {
     for (int i = 0; i < ACCEPT_MAX; i++) {
-        int fd = epx_census_accept(gate->listener);
+        int fd = epx_census_accept(gate->listener, gate->taking->request->admitted);
         if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
             gate->failure = epx_fail_errno(EPX_ERR_SYSTEM, -fd, "%s: rank 0 cannot take the links of %u hosts",
                                            gate->taking->request->what, gate->census->host_count);

@@ -64,7 +64,7 @@ static void exhausted(struct epx_census_centre *centre, int error)
 void epx_census_gather_accept(struct epx_census_centre *centre)
 {
     for (int i = 0; i < ACCEPT_MAX && !centre->over; i++) {
-        int fd = epx_census_accept(centre->listener);
+        int fd = epx_census_accept(centre->listener, centre->request->admitted);
         if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
             exhausted(centre, -fd);
         }

@@ -1,5 +1,7 @@
 #include "comm/census_socket.h"
 
+#include "base/log.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
@@ -116,7 +118,7 @@ int epx_census_listen(const union epx_address *address, uint16_t *port)
     return fd;
 }
 
-int epx_census_accept(int listener)
+int epx_census_accept(int listener, const struct epx_whitelist *list)
 {
     int fd;
     /* A connection that was given up while it waited is none. */
@@ -125,6 +127,13 @@ int epx_census_accept(int listener)
     } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
     if (fd < 0) {
         return -errno;
+    }
+    if (!epx_whitelist_admits(list, fd)) {
+        char peer[EPX_CENSUS_PEER_TEXT_BYTES];
+        epx_census_peer_print(fd, peer);
+        epx_log(EPX_LOG_WARN, "connection from %s refused: HCCL_WHITELIST_FILE does not name it", peer);
+        (void)close(fd);
+        return -EPERM;
     }
     tune(fd);
     return fd;

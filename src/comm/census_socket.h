@@ -6,6 +6,7 @@
 #define EPX_COMM_CENSUS_SOCKET_H
 
 #include "comm/census_wire.h"
+#include "comm/whitelist.h"
 
 #define EPX_CENSUS_PEER_TEXT_BYTES 80
 
@@ -21,8 +22,8 @@ void epx_census_peer_print(int fd, char text[EPX_CENSUS_PEER_TEXT_BYTES]);
 
 /* A listener, or a negative errno. Port 0: any; *port is the one it has. */
 int epx_census_listen(const union epx_address *address, uint16_t *port);
-/* A connection, or a negative errno: -EAGAIN when nobody waits. */
-int epx_census_accept(int listener);
+/* A connection, or a negative errno: -EAGAIN when nobody waits, -EPERM when whoever waited is not on the list. */
+int epx_census_accept(int listener, const struct epx_whitelist *list);
 /* A connection on its way, or a negative errno. `own_ip` as in struct epx_meeting. */
 int epx_census_connect(const union epx_address *address, const char *own_ip);
 /* What became of it, once it can be written to: zero or a negative errno. */

@@ -56,6 +56,12 @@ const char *epx_comm_wire_description(void);
 /* The rank of `host` that stands for `rank` of another host: see hosts.h. */
 uint32_t epx_comm_stand_in(const struct epx_comm *comm, uint32_t rank, uint32_t host);
 
+/* Where some of its ranks, the first of which is to be rank 0, meet for a world of their own: that rank's host, at the
+ * ports of this world. *meets is false when all of them are on one host. The same for every one of them, but for the
+ * own address. EPX_ERR_NOT_FOUND: that host's address is not known. */
+EPX_NODISCARD enum epx_status epx_comm_sub_meeting(const struct epx_comm *comm, const uint32_t *ranks, uint32_t count,
+                                                   struct epx_meeting *meeting, bool *meets);
+
 /* Address of [offset, offset + bytes) of a rank's arena, null when outside what the rank has committed. For a rank of
  * another host: of the arena of the rank here that stands for it. */
 const void *epx_comm_peer_at(const struct epx_comm *comm, uint32_t rank, uint64_t offset, uint64_t bytes);

@@ -14,6 +14,7 @@ void epx_hosts_destroy(struct epx_hosts *hosts)
     free(hosts->host_ranks);
     free(hosts->pids);
     free(hosts->host_names);
+    free(hosts->host_ips);
     free(hosts);
 }
 
@@ -25,8 +26,9 @@ static bool tables_allocate(struct epx_hosts *hosts, uint32_t rank_count)
     hosts->host_ranks = calloc(rank_count, sizeof *hosts->host_ranks);
     hosts->pids = calloc(rank_count, sizeof *hosts->pids);
     hosts->host_names = calloc(hosts->host_count, sizeof *hosts->host_names);
+    hosts->host_ips = calloc(hosts->host_count, sizeof *hosts->host_ips);
     return hosts->host_of != NULL && hosts->place_of != NULL && hosts->host_first != NULL &&
-           hosts->host_ranks != NULL && hosts->pids != NULL && hosts->host_names != NULL;
+           hosts->host_ranks != NULL && hosts->pids != NULL && hosts->host_names != NULL && hosts->host_ips != NULL;
 }
 
 static void tables_fill(struct epx_hosts *hosts, const struct epx_census *census)

@@ -28,10 +28,12 @@ struct epx_hosts {
     uint32_t *host_ranks; /* by host, ascending */
     uint32_t *pids;       /* by rank, as each rank knows its own */
     char (*host_names)[EPX_CENSUS_NAME_BYTES];
-    uint64_t silence_ns;       /* after which a host, or the agent of this one, is lost */
-    struct epx_wire *wire;     /* connected; a peer's number is its rank */
-    struct epx_remote *remote; /* see remote.h */
-    struct epx_agent *agent;   /* the leader's; null on other ranks */
+    char (*host_ips)[EPX_CENSUS_IP_BYTES]; /* where worlds whose rank 0 is there meet; "" when not known */
+    struct epx_meeting meeting;            /* of this world */
+    uint64_t silence_ns;                   /* after which a host, or the agent of this one, is lost */
+    struct epx_wire *wire;                 /* connected; a peer's number is its rank */
+    struct epx_remote *remote;             /* see remote.h */
+    struct epx_agent *agent;               /* the leader's; null on other ranks */
 };
 
 /* From a census of two hosts and more. EPX_ERR_NO_MEMORY. */

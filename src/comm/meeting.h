@@ -27,6 +27,14 @@ EPX_NODISCARD enum epx_status epx_meeting_choose(const struct epx_rank_table *ta
  * address. */
 EPX_NODISCARD enum epx_status epx_meeting_at(const char *host, struct epx_meeting *meeting);
 
+/*
+ * The place of a world that one process, on rank 0's host, tells all others of: EPX_ROOT; else HCCL_IF_IP; else the
+ * address of the first interface that HCCL_SOCKET_IFNAME names (names of containers' bridges, docker..., come last),
+ * of HCCL_SOCKET_FAMILY. Of the latter two only an address of this machine counts, loopback apart. Else *meets is
+ * false. own_ip stays empty: it is each rank's own. EPX_ERR_CONFIG, EPX_ERR_SYSTEM. Thread: any.
+ */
+EPX_NODISCARD enum epx_status epx_meeting_choose_here(struct epx_meeting *meeting, bool *meets);
+
 /* Reads the text of EPX_ROOT. Pure. */
 EPX_NODISCARD enum epx_status epx_meeting_parse(const char *text, struct epx_meeting *meeting);
 

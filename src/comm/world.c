@@ -6,10 +6,14 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "comm/agent.h"
+#include "comm/meeting_address.h"
 #include "comm/remote.h"
 #include "comm/step.h"
+#include "comm/whitelist.h"
 #include "transport/wire.h"
 
+#include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +30,26 @@ static void key_make(const char *purpose, const uint8_t key[32], const void *mor
     epx_digest_final(&state, out);
 }
 
+/* What a rank tells all others: how it reaches the meeting, and the address of its wire. */
+struct card {
+    char own_ip[EPX_CENSUS_IP_BYTES];
+    uint8_t wire[EPX_WIRE_ADDRESS_BYTES_MAX];
+};
+static_assert(sizeof(struct card) <= EPX_CENSUS_CARD_BYTES_MAX, "a card does not fit");
+
+static void card_fill(struct epx_census_request *request, const struct epx_wire *wire, struct card *card)
+{
+    uint32_t wire_bytes = 0;
+    memset(card, 0, sizeof *card);
+    memcpy(card->own_ip, request->meeting.own_ip, sizeof card->own_ip);
+    if (wire != NULL) {
+        const void *address = epx_wire_address(wire, &wire_bytes);
+        memcpy(card->wire, address, wire_bytes);
+    }
+    request->card = card;
+    request->card_bytes = (uint32_t)offsetof(struct card, wire) + wire_bytes;
+}
+
 static enum epx_status census_take(const struct epx_comm_spec *spec, const struct epx_wire *wire,
                                    struct epx_census *census)
 {
@@ -39,10 +63,28 @@ static enum epx_status census_take(const struct epx_comm_spec *spec, const struc
     key_make("census", spec->key, epx_option_text(EPX_OPTION_JOB), strlen(epx_option_text(EPX_OPTION_JOB)),
              request.key);
     EPX_TRY(epx_census_host(request.host_id, request.host_name));
-    if (wire != NULL) {
-        request.card = epx_wire_address(wire, &request.card_bytes);
+    struct card card;
+    struct epx_whitelist admitted = {.enabled = false};
+    card_fill(&request, wire, &card);
+    if (spec->rank == 0) {
+        EPX_TRY(epx_whitelist_load(&admitted));
     }
-    return epx_census_take(&request, census);
+    request.admitted = &admitted;
+    enum epx_status status = epx_census_take(&request, census);
+    epx_whitelist_fini(&admitted);
+    return status;
+}
+
+/* What is needed of the census later. */
+static void hosts_note(struct epx_hosts *hosts, const struct epx_meeting *meeting, const struct epx_census *census)
+{
+    hosts->meeting = *meeting;
+    for (uint32_t host = 0; host < hosts->host_count; host++) {
+        const struct epx_census_member *leader = &census->members[epx_hosts_leader(hosts, host)];
+        if (leader->card_bytes >= sizeof hosts->host_ips[host]) {
+            memcpy(hosts->host_ips[host], leader->card, sizeof hosts->host_ips[host] - 1);
+        }
+    }
 }
 
 enum epx_status epx_world_meet(struct epx_comm *comm, const struct epx_comm_spec *spec, struct epx_census *census)
@@ -67,6 +109,7 @@ enum epx_status epx_world_meet(struct epx_comm *comm, const struct epx_comm_spec
     }
     int64_t silence_ms = 0;
     comm->hosts->wire = wire;
+    hosts_note(comm->hosts, spec->meeting, census);
     EPX_TRY(epx_option_integer(EPX_OPTION_HOST_TIMEOUT_MS, &silence_ms));
     comm->hosts->silence_ns = (uint64_t)silence_ms * 1000000u;
     comm->here_count = comm->hosts->here_count;
@@ -111,9 +154,15 @@ static enum epx_status wires_connect(struct epx_comm *comm, const struct epx_cen
 {
     for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
         const struct epx_census_member *member = &census->members[rank];
-        if (exchanges_with(comm, rank)) {
-            EPX_TRY(epx_wire_connect(comm->hosts->wire, rank, member->card, member->card_bytes, comm->rank));
+        const uint32_t wire_at = offsetof(struct card, wire);
+        if (!exchanges_with(comm, rank)) {
+            continue;
         }
+        if (member->card_bytes < wire_at) {
+            return epx_fail(EPX_ERR_PROTOCOL, "rank %u says nothing of its wire", rank);
+        }
+        EPX_TRY(epx_wire_connect(comm->hosts->wire, rank, member->card + wire_at, member->card_bytes - wire_at,
+                                 comm->rank));
     }
     return EPX_OK;
 }
@@ -146,6 +195,28 @@ static enum epx_status all_meet(struct epx_comm *comm, const struct epx_comm_spe
     EPX_TRY(epx_step_arrive(comm, true));
     EPX_TRY(epx_step_await(comm, EPX_NEVER, &waited_ns, &pending));
     atomic_store_explicit(&comm->op_timeout_ms, spec->op_timeout_ms, memory_order_relaxed);
+    return EPX_OK;
+}
+
+enum epx_status epx_comm_sub_meeting(const struct epx_comm *comm, const uint32_t *ranks, uint32_t count,
+                                     struct epx_meeting *meeting, bool *meets)
+{
+    const struct epx_hosts *hosts = comm->hosts;
+    *meets = false;
+    for (uint32_t i = 1; i < count; i++) {
+        *meets = *meets || epx_comm_host_of(comm, ranks[i]) != epx_comm_host_of(comm, ranks[0]);
+    }
+    if (!*meets) {
+        return EPX_OK;
+    }
+    *meeting = hosts->meeting;
+    uint32_t host = hosts->host_of[ranks[0]];
+    if (host != 0 && !epx_address_read(hosts->host_ips[host], &meeting->root)) {
+        return epx_fail(EPX_ERR_NOT_FOUND, "rank %u on host %s has not said at which address it can be met", ranks[0],
+                        hosts->host_names[host]);
+    }
+    epx_address_port_set(&meeting->root, meeting->ports[0]);
+    epx_meeting_own_ip(meeting);
     return EPX_OK;
 }
 

@@ -103,6 +103,51 @@ static void choose__option(void **state)
     (void)unsetenv("EPX_ROOT");
 }
 
+/* Of what is chosen by address or name, only addresses count that others reach; those are in tests/net. */
+static void choose_here__this_host_alone(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+    } cases[] = {
+        {"HCCL_IF_IP", "240.0.0.1"},
+        {"HCCL_IF_IP", "127.0.0.1"},
+        {"HCCL_IF_IP", "::1"},
+        {"HCCL_SOCKET_IFNAME", "=lo"},
+        {"HCCL_SOCKET_IFNAME", "no-such-interface,,"},
+        {"HCCL_IF_BASE_PORT", "50000"},
+    };
+    struct epx_meeting meeting;
+    bool meets = true;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        (void)setenv(cases[i].name, cases[i].value, 1);
+        assert_int_equal(epx_meeting_choose_here(&meeting, &meets), EPX_OK);
+        if (meets) {
+            fail_msg("%s=%s chooses a place", cases[i].name, cases[i].value);
+        }
+        (void)unsetenv(cases[i].name);
+    }
+    (void)setenv("HCCL_IF_IP", "nowhere", 1);
+    assert_int_equal(epx_meeting_choose_here(&meeting, &meets), EPX_ERR_CONFIG);
+    (void)unsetenv("HCCL_IF_IP");
+}
+
+static void choose_here__option(void **state)
+{
+    struct epx_meeting meeting;
+    bool meets = false;
+    (void)state;
+    (void)setenv("EPX_ROOT", "[::1]:1234-1236", 1);
+    (void)setenv("HCCL_IF_IP", "240.0.0.1", 1);
+    assert_int_equal(epx_meeting_choose_here(&meeting, &meets), EPX_OK);
+    assert_true(meets);
+    assert_int_equal(meeting.root.any.sa_family, AF_INET6);
+    assert_int_equal(meeting.port_count, 3);
+    (void)unsetenv("EPX_ROOT");
+    (void)unsetenv("HCCL_IF_IP");
+}
+
 static void ports__lists(void **state)
 {
     uint16_t ports[EPX_CENSUS_PORT_MAX];
@@ -119,6 +164,9 @@ static int clear_environment(void **state)
 {
     (void)state;
     (void)unsetenv("EPX_ROOT");
+    (void)unsetenv("HCCL_IF_IP");
+    (void)unsetenv("HCCL_SOCKET_IFNAME");
+    (void)unsetenv("HCCL_SOCKET_FAMILY");
     (void)unsetenv("HCCL_IF_BASE_PORT");
     (void)unsetenv("HCCL_HOST_SOCKET_PORT_RANGE");
     return 0;
@@ -127,8 +175,13 @@ static int clear_environment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parse__right),   cmocka_unit_test(parse__wrong), cmocka_unit_test(choose__tables_of_one_host),
-        cmocka_unit_test(choose__option), cmocka_unit_test(ports__lists),
+        cmocka_unit_test(parse__right),
+        cmocka_unit_test(parse__wrong),
+        cmocka_unit_test(choose__tables_of_one_host),
+        cmocka_unit_test(choose__option),
+        cmocka_unit_test(ports__lists),
+        cmocka_unit_test(choose_here__this_host_alone),
+        cmocka_unit_test(choose_here__option),
     };
     return cmocka_run_group_tests(tests, clear_environment, NULL);
 }
