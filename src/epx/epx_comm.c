@@ -25,6 +25,7 @@ struct creation {
     const char *what;
     const struct epx_rank_table *table; /* null without */
     const struct epx_launch *launch;    /* null without */
+    bool is_local;                      /* all ranks are in this process */
 };
 
 void epx_communicator_release(struct epx_communicator *communicator)
@@ -101,8 +102,10 @@ static enum epx_status create(const struct creation *creation, const struct epx_
         .what = creation->what,
     };
     struct epx_meeting meeting;
-    bool meets;
-    EPX_TRY(epx_meeting_choose(creation->table, &meeting, &meets));
+    bool meets = false;
+    if (!creation->is_local) {
+        EPX_TRY(epx_meeting_choose(creation->table, &meeting, &meets));
+    }
     if (!meets && creation->launch != NULL && creation->launch->has_hosts) {
         EPX_TRY(meet_by_launch(creation->launch, &meeting));
         meets = true;
@@ -325,7 +328,8 @@ enum epx_status epx_comm_create_local(uint32_t rank_count, const struct epx_comm
 {
     struct epx_comm_config resolved;
     struct epx_token token;
-    struct creation creation = {.rank_count = rank_count, .server_rank_count = rank_count, .what = "local ranks"};
+    struct creation creation = {
+        .rank_count = rank_count, .server_rank_count = rank_count, .what = "local ranks", .is_local = true};
     _Atomic uint32_t go = 0;
     if (comms == NULL) {
         return epx_fail(EPX_ERR_NULL, "comms is null");

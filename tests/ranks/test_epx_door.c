@@ -322,14 +322,32 @@ static void status__texts(void **state)
     assert_string_equal(epx_status_text((enum epx_status)12345), "unknown status");
 }
 
+/* Another host's address, where no rank of this process could listen. */
+static void local__needs_no_root(void **state)
+{
+    (void)state;
+    struct epx_communicator *comms[2];
+    (void)setenv("EPX_ROOT", "240.0.0.1:60000", 1);
+    assert_int_equal(epx_comm_create_local(2, NULL, comms), EPX_OK);
+    (void)unsetenv("EPX_ROOT");
+    assert_int_equal(epx_comm_destroy(comms[0]), EPX_OK);
+    assert_int_equal(epx_comm_destroy(comms[1]), EPX_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(environment__refused),          cmocka_unit_test(environment__every_launcher),
-        cmocka_unit_test(golden__arena_memory),          cmocka_unit_test(golden__private_memory),
-        cmocka_unit_test(golden__started_and_waited),    cmocka_unit_test(golden__started_and_waited_in_pieces),
-        cmocka_unit_test(worlds__of_one_to_eight_ranks), cmocka_unit_test(token__two_threads_meet),
-        cmocka_unit_test(two_level__weights_not_given),  cmocka_unit_test(status__texts),
+        cmocka_unit_test(environment__refused),
+        cmocka_unit_test(environment__every_launcher),
+        cmocka_unit_test(golden__arena_memory),
+        cmocka_unit_test(golden__private_memory),
+        cmocka_unit_test(golden__started_and_waited),
+        cmocka_unit_test(golden__started_and_waited_in_pieces),
+        cmocka_unit_test(worlds__of_one_to_eight_ranks),
+        cmocka_unit_test(token__two_threads_meet),
+        cmocka_unit_test(local__needs_no_root),
+        cmocka_unit_test(two_level__weights_not_given),
+        cmocka_unit_test(status__texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
