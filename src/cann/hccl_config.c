@@ -1,7 +1,7 @@
 #include "cann/hccl_config.h"
 
 #include "base/config.h"
-#include "comm/json_file.h"
+#include "comm/whitelist.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -168,7 +168,8 @@ static bool is_retry_list(const char *text)
     return is_setting_list(text, is_retry_setting);
 }
 
-/* Variables that change nothing here: a job script that sets one wrongly is told so, as on the device. */
+/* Forms that are checked whether the variable is used or not: a job script that sets one wrongly is told so, as on the
+ * device. */
 static const struct {
     const char *name;
     bool (*is_valid)(const char *text);
@@ -190,17 +191,13 @@ static const struct {
     {"HCCL_DIAGNOSE_ENABLE", is_flag, "0 or 1"},
 };
 
-/* The list of addresses that may join changes nothing here, but must be there when it is switched on. */
+/* Every rank reads the list, so that a wrong one is known to all, though rank 0's alone counts. */
 static enum epx_status check_whitelist(void)
 {
-    const char *disabled = variable_text("HCCL_WHITELIST_DISABLE");
-    const char *path = variable_text("HCCL_WHITELIST_FILE");
-    if (!disabled || strcmp(disabled, "0") != 0 || !path || epx_json_file_check(path) == EPX_OK) {
-        return EPX_OK;
-    }
-    char reason[EPX_ERROR_TEXT_BYTES];
-    snprintf(reason, sizeof reason, "%s", epx_error_text());
-    return epx_fail(EPX_ERR_CONFIG, "HCCL_WHITELIST_FILE: %.400s", reason);
+    struct epx_whitelist list;
+    EPX_TRY(epx_whitelist_load(&list));
+    epx_whitelist_fini(&list);
+    return EPX_OK;
 }
 
 static enum epx_status check_variables(void)

@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "cann/hccl_registry.h"
 #include "cann/status_map.h"
+#include "comm/census.h"
 #include "comm/comm.h"
 
 #include <inttypes.h>
@@ -39,6 +40,7 @@ enum epx_status epx_hccl_create(const struct epx_hccl_creation *creation, HcclCo
         .join_timeout_ms = choice->join_timeout_ms,
         .op_timeout_ms = choice->op_timeout_ms,
         .what = creation->what,
+        .meeting = creation->meeting,
     };
     memcpy(spec.key, creation->key, sizeof spec.key);
     snprintf(spec.name, sizeof spec.name, "%s", choice->name[0] ? choice->name : creation->name);
@@ -62,7 +64,11 @@ enum epx_status epx_hccl_join_root(struct epx_hccl_creation *creation, const str
     creation->name = info->name;
     creation->what = what;
     creation->server_rank_count = epx_hccl_default_server_rank_count(creation->rank_count);
-    return epx_hccl_create(creation, comm);
+    struct epx_meeting meeting;
+    creation->meeting = epx_root_info_meeting(info, &meeting) ? &meeting : NULL;
+    enum epx_status status = epx_hccl_create(creation, comm);
+    creation->meeting = NULL;
+    return status;
 }
 
 enum epx_status epx_hccl_check_world(uint32_t rank_count, uint32_t rank, const char *count_name)

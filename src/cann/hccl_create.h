@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct epx_meeting;
+
 struct epx_hccl_creation {
     uint8_t key[32]; /* what the ranks meet by */
     const char *name;
@@ -23,8 +25,9 @@ struct epx_hccl_creation {
     uint32_t server_rank_count;
     int32_t device;
     bool is_sub;
-    struct epx_hccl_choice choice; /* its name, if any, replaces the other */
-    const char *what;              /* for messages */
+    struct epx_hccl_choice choice;     /* its name, if any, replaces the other */
+    const char *what;                  /* for messages */
+    const struct epx_meeting *meeting; /* null: all ranks are on this host */
 };
 
 /* Joins and registers. Collective. Errors: those of epx_comm_open; EPX_ERR_INVALID when a name that the program chose
@@ -37,7 +40,8 @@ void epx_hccl_key(const char *kind, const void *bytes, size_t byte_count, uint8_
 /* Ranks of a server where no rank table says: 8, as on the device, in a world that is a multiple of it; else all. */
 uint32_t epx_hccl_default_server_rank_count(uint32_t rank_count);
 
-/* The world that meets at a root: rank, rank_count, device and choice are given, the rest is filled. Collective. */
+/* The world that meets at a root, in the network when the information says where: rank, rank_count, device and choice
+ * are given, the rest is filled. Collective. */
 EPX_NODISCARD enum epx_status epx_hccl_join_root(struct epx_hccl_creation *creation, const struct epx_root_info *info,
                                                  HcclComm *comm);
 

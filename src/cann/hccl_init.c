@@ -7,6 +7,7 @@
 #include "cann/hccl_create.h"
 #include "cann/product.h"
 #include "cann/root_info.h"
+#include "comm/meeting.h"
 #include "comm/rank_table.h"
 
 #include <inttypes.h>
@@ -93,7 +94,15 @@ static HcclResult join_table(const struct epx_rank_table *table, const char *pat
     epx_hccl_key("table", table->digest, sizeof table->digest, creation->key);
     creation->rank_count = table->rank_count;
     creation->server_rank_count = table_server_rank_count(table);
-    return epx_hccl_answer(epx_hccl_create(creation, comm));
+    struct epx_meeting meeting;
+    bool meets;
+    status = epx_meeting_choose(table, &meeting, &meets);
+    if (status == EPX_OK) {
+        creation->meeting = meets ? &meeting : NULL;
+        status = epx_hccl_create(creation, comm);
+        creation->meeting = NULL;
+    }
+    return epx_hccl_answer(status);
 }
 
 static HcclResult init_cluster(const char *path, uint32_t rank, const HcclCommConfig *config, HcclComm *comm)
@@ -147,7 +156,7 @@ HcclResult epx_cann_HcclGetRootInfo(HcclRootInfo *rootInfo)
     if (epx_cann_current_device(&device) != EPX_OK) {
         return epx_hccl_refuse_as(HCCL_E_RUNTIME);
     }
-    enum epx_status status = epx_root_info_create(device, &info);
+    enum epx_status status = epx_root_info_create(device, false, &info);
     if (status != EPX_OK) {
         return epx_hccl_refuse(status);
     }

@@ -141,7 +141,7 @@ static enum epx_status init_all(uint32_t count, const int32_t *devices, int32_t 
     struct all_ranks all = {.rank_count = count, .gate = PTHREAD_MUTEX_INITIALIZER};
     EPX_TRY(check_devices(count, devices));
     EPX_TRY(epx_hccl_choice_read(NULL, &all.choice));
-    EPX_TRY(epx_root_info_create(root_device, &all.info));
+    EPX_TRY(epx_root_info_create(root_device, true, &all.info));
     struct one_rank *ranks = calloc(count, sizeof *ranks);
     if (!ranks) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for %" PRIu32 " ranks", count);

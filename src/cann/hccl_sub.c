@@ -5,6 +5,7 @@
 #include "cann/hccl_create.h"
 #include "cann/hccl_registry.h"
 #include "cann/hccl_state.h"
+#include "comm/census.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -106,6 +107,10 @@ static enum epx_status sub_create(HcclComm handle, const struct epx_cann_comm *p
     creation.what = name;
     creation.server_rank_count = sub_server_rank_count(sub, epx_comm_server_rank_count(parent->comm));
     sub_key(parent, sub, creation.key);
+    struct epx_meeting meeting;
+    bool meets;
+    EPX_TRY(epx_comm_sub_meeting(parent->comm, sub->ranks, sub->rank_count, &meeting, &meets));
+    creation.meeting = meets ? &meeting : NULL;
     EPX_TRY(epx_hccl_registry_claim_sub(handle, sub->id));
     enum epx_status status = epx_hccl_create(&creation, comm);
     if (status != EPX_OK) {

@@ -3,7 +3,10 @@
 #include "base/digest.h"
 #include "cann/acl_state.h"
 #include "cann/hccl_config.h"
+#include "comm/meeting.h"
+#include "comm/meeting_address.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +18,7 @@
 #include <time.h>
 
 #define ROOT_INFO_MAGIC   "EPXROOT"
-#define ROOT_INFO_VERSION 1u
+#define ROOT_INFO_VERSION 2u
 
 /* The start of the 4108 bytes; the rest is zero. */
 struct epx_root_info_bytes {
@@ -43,16 +46,66 @@ static uint64_t distinct_time_us(void)
     return chosen;
 }
 
-enum epx_status epx_root_info_create(int32_t device, struct epx_root_info *info)
+static void place_note(const struct epx_meeting *meeting, struct epx_root_info *info)
+{
+    bool is_v4 = meeting->root.any.sa_family == AF_INET;
+    info->ip_bytes = is_v4 ? sizeof meeting->root.v4.sin_addr : sizeof meeting->root.v6.sin6_addr;
+    memcpy(info->ip, is_v4 ? (const void *)&meeting->root.v4.sin_addr : (const void *)&meeting->root.v6.sin6_addr,
+           info->ip_bytes);
+    info->port_count = (uint16_t)meeting->port_count;
+    memcpy(info->ports, meeting->ports, meeting->port_count * sizeof meeting->ports[0]);
+}
+
+bool epx_root_info_meeting(const struct epx_root_info *info, struct epx_meeting *meeting)
+{
+    memset(meeting, 0, sizeof *meeting);
+    if (info->ip_bytes == 0) {
+        return false;
+    }
+    if (info->ip_bytes == sizeof meeting->root.v4.sin_addr) {
+        meeting->root.v4.sin_family = AF_INET;
+        memcpy(&meeting->root.v4.sin_addr, info->ip, info->ip_bytes);
+    } else {
+        meeting->root.v6.sin6_family = AF_INET6;
+        memcpy(&meeting->root.v6.sin6_addr, info->ip, info->ip_bytes);
+    }
+    meeting->port_count = info->port_count;
+    memcpy(meeting->ports, info->ports, info->port_count * sizeof info->ports[0]);
+    epx_address_port_set(&meeting->root, meeting->ports[0]);
+    epx_meeting_own_ip(meeting);
+    return true;
+}
+
+/* What the name begins with: the place's address, else what it would be. */
+static void name_address(const struct epx_root_info *info, char text[INET6_ADDRSTRLEN])
+{
+    if (info->ip_bytes == 0) {
+        snprintf(text, INET6_ADDRSTRLEN, "%s", epx_hccl_own_address());
+    } else {
+        (void)inet_ntop(info->ip_bytes == 4 ? AF_INET : AF_INET6, info->ip, text, INET6_ADDRSTRLEN);
+    }
+}
+
+enum epx_status epx_root_info_create(int32_t device, bool local, struct epx_root_info *info)
 {
     int32_t number;
+    bool meets = false;
+    struct epx_meeting meeting;
+    char address[INET6_ADDRSTRLEN];
     EPX_TRY(epx_cann_device_number(device, &number));
     memset(info, 0, sizeof *info);
     if (getrandom(info->key, sizeof info->key, 0) != (ssize_t)sizeof info->key) {
         return epx_fail_errno(EPX_ERR_SYSTEM, errno, "no random bytes for root information");
     }
-    snprintf(info->name, sizeof info->name, "%s_%" PRIu32 "_%" PRId32 "_%" PRIu64, epx_hccl_own_address(),
-             epx_hccl_own_port(), number, distinct_time_us());
+    if (!local) {
+        EPX_TRY(epx_meeting_choose_here(&meeting, &meets));
+    }
+    if (meets) {
+        place_note(&meeting, info);
+    }
+    name_address(info, address);
+    snprintf(info->name, sizeof info->name, "%s_%" PRIu32 "_%" PRId32 "_%" PRIu64, address,
+             meets ? (uint32_t)info->ports[0] : epx_hccl_own_port(), number, distinct_time_us());
     return EPX_OK;
 }
 
@@ -69,6 +122,13 @@ void epx_root_info_pack(const struct epx_root_info *info, HcclRootInfo *out)
     memcpy(out->internal, &bytes, sizeof bytes);
 }
 
+static bool info_is_sound(const struct epx_root_info *info)
+{
+    bool placed = (info->ip_bytes == 4 || info->ip_bytes == 16) && info->port_count >= 1 &&
+                  info->port_count <= EPX_CENSUS_PORT_MAX;
+    return memchr(info->name, '\0', sizeof info->name) && (placed || info->ip_bytes == 0);
+}
+
 enum epx_status epx_root_info_unpack(const HcclRootInfo *packed, struct epx_root_info *info)
 {
     struct epx_root_info_bytes bytes;
@@ -83,8 +143,7 @@ enum epx_status epx_root_info_unpack(const HcclRootInfo *packed, struct epx_root
         return epx_fail(EPX_ERR_INVALID, "rootInfo is of version %" PRIu32 ", must be %u", bytes.version,
                         ROOT_INFO_VERSION);
     }
-    if (memcmp(bytes.checksum, checksum, sizeof checksum) != 0 ||
-        !memchr(bytes.info.name, '\0', sizeof bytes.info.name)) {
+    if (memcmp(bytes.checksum, checksum, sizeof checksum) != 0 || !info_is_sound(&bytes.info)) {
         return epx_fail(EPX_ERR_INVALID, "rootInfo has been changed since HcclGetRootInfo gave it");
     }
     *info = bytes.info;

@@ -56,7 +56,7 @@ static void print_table(const struct property_case *test, int64_t group, FILE *f
             fprintf(file, "%s{\"server_id\":\"group %lld server %lld\",\"device\":[", rank == 0 ? "" : "]},",
                     (long long)group, (long long)(rank / server_ranks));
         }
-        fprintf(file, "%s{\"device_id\":\"%d\",\"rank_id\":\"%lld\",\"device_ip\":\"192.0.2.%lld\"}",
+        fprintf(file, "%s{\"device_id\":\"%d\",\"rank_id\":\"%lld\",\"device_ip\":\"240.0.0.%lld\"}",
                 rank % server_ranks == 0 ? "" : ",", (int)table_device(test, group, rank), (long long)rank,
                 (long long)(1 + group * ranks + rank));
     }

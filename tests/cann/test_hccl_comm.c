@@ -187,6 +187,33 @@ static void root_info__name_carries_address_port_device(void **state)
     assert_int_equal(epx_cann_HcclCommDestroy(comm), HCCL_SUCCESS);
 }
 
+/* The information says where its ranks meet, whatever their own environment says; a world of one process needs none. */
+static void root_info__carries_the_place(void **state)
+{
+    (void)state;
+    HcclRootInfo root;
+    HcclComm comm;
+    int32_t device = 0;
+    char name[COMM_NAME_MAX_LENGTH];
+    setenv("EPX_ROOT", "127.0.0.1:41234-41265", 1);
+    assert_int_equal(epx_cann_HcclGetRootInfo(&root), HCCL_SUCCESS);
+    setenv("EPX_ROOT", "240.0.0.1:1", 1);
+    assert_int_equal(epx_cann_HcclCommInitRootInfo(1, &root, 0, &comm), HCCL_SUCCESS);
+    assert_int_equal(epx_cann_HcclGetCommName(comm, name), HCCL_SUCCESS);
+    assert_memory_equal(name, "127.0.0.1_41234_0_", 18);
+    assert_int_equal(epx_cann_HcclCommDestroy(comm), HCCL_SUCCESS);
+    assert_int_equal(epx_cann_HcclCommInitAll(1, &device, &comm), HCCL_SUCCESS);
+    assert_int_equal(epx_cann_HcclCommDestroy(comm), HCCL_SUCCESS);
+    assert_int_equal(epx_cann_HcclGetRootInfo(&root), HCCL_SUCCESS);
+    unsetenv("EPX_ROOT");
+    assert_int_not_equal(epx_cann_HcclCommInitRootInfo(1, &root, 0, &comm), HCCL_SUCCESS);
+    assert_message("cannot listen at 240.0.0.1");
+    setenv("EPX_ROOT", "nowhere", 1);
+    assert_int_equal(epx_cann_HcclGetRootInfo(&root), HCCL_E_PARA);
+    assert_message("EPX_ROOT");
+    unsetenv("EPX_ROOT");
+}
+
 static void root_info__absent_peer_times_out(void **state)
 {
     (void)state;
@@ -614,6 +641,7 @@ int main(void)
         cmocka_unit_test(creation__needs_a_current_device),
         cmocka_unit_test(root_info__refuses),
         cmocka_unit_test(root_info__name_carries_address_port_device),
+        cmocka_unit_test(root_info__carries_the_place),
         cmocka_unit_test(root_info__absent_peer_times_out),
         cmocka_unit_test(cluster_info__refuses),
         cmocka_unit_test(cluster_info__device_range_of_the_product),
