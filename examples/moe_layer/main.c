@@ -1,7 +1,7 @@
 /*
- * epx-demo: the main job. Writes a rank table, starts a process for each rank, lets them run the layer, checks every
- * element of every rank against the single-process reference. Exit status 0: all right; 1: an error or a wrong element;
- * 2: wrong command line.
+ * epx-demo: the main job. Writes a rank table (or takes one, and runs the ranks of one server of it), starts a process
+ * for each rank, lets them run the layer, checks every element of every rank here against the single-process reference.
+ * Exit status 0: all right; 1: an error or a wrong element; 2: wrong command line.
  */
 #include "board.h"
 #include "options.h"
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char table_path[] = "/tmp/epx-demo-XXXXXX.json";
+static char table_path[] = "/tmp/epx-demo-XXXXXX.json"; /* of the table that is written here; "" without */
 static volatile sig_atomic_t interrupted;
 
 static void on_signal(int number)
@@ -31,9 +31,9 @@ static void write_server(FILE *out, const struct demo_options *options, int64_t 
     (void)fprintf(out, "  {\"server_id\": \"server%lld\", \"device\": [\n", (long long)server);
     for (int64_t device = 0; device < options->ranks_per_server; device++) {
         int64_t rank = server * options->ranks_per_server + device;
-        /* Addresses of the documentation block (RFC 5737 and RFC 2544): nobody dials them. */
+        /* Addresses of a block that no machine has (RFC 1112, class E), so that all ranks are expected here. */
         (void)fprintf(out,
-                      "   {\"device_id\": \"%lld\", \"device_ip\": \"198.18.%lld.%lld\", \"rank_id\": \"%lld\"}%s\n",
+                      "   {\"device_id\": \"%lld\", \"device_ip\": \"240.0.%lld.%lld\", \"rank_id\": \"%lld\"}%s\n",
                       (long long)device, (long long)(rank / 250), (long long)(rank % 250 + 1), (long long)rank,
                       device + 1 < options->ranks_per_server ? "," : "");
     }
@@ -51,6 +51,10 @@ static int table_failed(bool created)
 
 static int write_table(const struct demo_options *options)
 {
+    if (options->rank_table != NULL) {
+        table_path[0] = '\0';
+        return 0;
+    }
     int fd = mkstemps(table_path, 5);
     FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
     if (out == NULL) {
@@ -82,10 +86,15 @@ static void check_progress(double part)
     print_progress("checking, percent", (int64_t)(part * 100.0), 100);
 }
 
+static int64_t ranks_here(const struct demo_options *options)
+{
+    return options->rank_end - options->rank_first;
+}
+
 static int64_t joined_count(const struct demo_options *options, const struct board *board)
 {
     int64_t joined = 0;
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         joined += atomic_load(&board->ranks[rank].joined);
     }
     return joined;
@@ -103,12 +112,12 @@ static void show_progress(const struct demo_options *options, const struct board
 {
     int64_t joined = joined_count(options, board);
     int64_t slowest = options->rounds;
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         int64_t done = atomic_load(&board->ranks[rank].rounds_done);
         slowest = done < slowest ? done : slowest;
     }
-    if (joined < options->rank_count) {
-        print_progress("ranks joined", joined, options->rank_count);
+    if (joined < ranks_here(options)) {
+        print_progress("ranks joined", joined, ranks_here(options));
     } else {
         print_progress("round", slowest, options->rounds);
     }
@@ -117,7 +126,7 @@ static void show_progress(const struct demo_options *options, const struct board
 static int start_ranks(const struct demo_options *options, struct board *board, pid_t *pids)
 {
     pid_t parent = getpid();
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         pids[rank] = fork();
         if (pids[rank] < 0) {
             (void)fprintf(stderr, "epx-demo: cannot start rank %lld: %s\n", (long long)rank, strerror(errno));
@@ -130,7 +139,7 @@ static int start_ranks(const struct demo_options *options, struct board *board, 
             }
             (void)signal(SIGINT, SIG_DFL);
             (void)signal(SIGTERM, SIG_DFL);
-            exit(rank_run(options, table_path, rank, board));
+            exit(rank_run(options, options->rank_table != NULL ? options->rank_table : table_path, rank, board));
         }
     }
     return 0;
@@ -138,7 +147,7 @@ static int start_ranks(const struct demo_options *options, struct board *board, 
 
 static void end_ranks(const struct demo_options *options, const pid_t *pids)
 {
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         if (pids[rank] > 0) {
             (void)kill(pids[rank], SIGKILL);
         }
@@ -149,7 +158,7 @@ static void end_ranks(const struct demo_options *options, const pid_t *pids)
 static int64_t collect_ranks(const struct demo_options *options, struct board *board, pid_t *pids, int64_t *failed)
 {
     int64_t collected = 0;
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         int status = 0;
         if (pids[rank] <= 0 || waitpid(pids[rank], &status, WNOHANG) != pids[rank]) {
             continue;
@@ -171,7 +180,7 @@ static int64_t wait_ranks(const struct demo_options *options, struct board *boar
 {
     int64_t failed = 0;
     int64_t left = 0;
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         left += pids[rank] > 0;
     }
     while (left > 0) {
@@ -180,7 +189,7 @@ static int64_t wait_ranks(const struct demo_options *options, struct board *boar
         }
         int64_t collected = collect_ranks(options, board, pids, &failed);
         left -= collected;
-        if (joined_count(options, board) == options->rank_count) {
+        if (joined_count(options, board) == ranks_here(options)) {
             remove_table(); /* so that it does not stay behind when this process is killed */
         }
         if (!options->quiet) {
@@ -205,9 +214,9 @@ static int judge(const struct demo_options *options, const struct board *board)
         }
         report_print(options, board);
     }
-    bool right = verdict.ranks_right == options->rank_count;
+    bool right = verdict.ranks_right == ranks_here(options);
     (void)printf("verified: %lld/%lld ranks, %lld wrong elements (of %lld)\n", (long long)verdict.ranks_right,
-                 (long long)options->rank_count, (long long)verdict.wrong_elements,
+                 (long long)ranks_here(options), (long long)verdict.wrong_elements,
                  (long long)verdict.checked_elements);
     if (verdict.wrong_dispatches != 0) {
         (void)printf("wrong dispatch on %lld ranks\n", (long long)verdict.wrong_dispatches);
@@ -263,7 +272,7 @@ int main(int argc, char **argv)
     int result = failed == 0 && interrupted == 0 ? judge(&options, &board) : 1;
     if (failed != 0) {
         (void)fprintf(stderr, "epx-demo: %lld of %lld ranks failed\n", (long long)failed,
-                      (long long)options.rank_count);
+                      (long long)ranks_here(&options));
     }
     free(pids);
     board_destroy(&board);

@@ -7,6 +7,8 @@
 
 enum {
     KEY_RANKS = 256,
+    KEY_TABLE,
+    KEY_SERVER,
     KEY_DTYPE,
     KEY_QUANT,
     KEY_SMOOTH,
@@ -24,6 +26,8 @@ enum {
 static const struct argp_option option_list[] = {
     {"servers", 's', "N", 0, "servers of the rank table (default 2)", 0},
     {"ranks", KEY_RANKS, "N", 0, "ranks of each server (default 8)", 0},
+    {"rank-table", KEY_TABLE, "FILE", 0, "the rank table, of --servers with --ranks each (default: one is made up)", 0},
+    {"server", KEY_SERVER, "N", 0, "run the ranks of this server of the table alone; others run on their hosts", 0},
     {"tokens", 't', "N", 0, "tokens of each rank, BS (default 8)", 0},
     {"hidden", 'H', "N", 0, "elements of a token, H (default 7168)", 0},
     {"topk", 'k', "N", 0, "experts of a token, K (default 8)", 0},
@@ -73,6 +77,14 @@ static void check_combination(struct argp_state *state, struct demo_options *opt
         argp_error(state, "--experts is %lld, must be a multiple of the %lld ranks that hold experts",
                    (long long)options->experts, (long long)holders);
     }
+    if (options->server >= options->servers) {
+        argp_error(state, "--server is %lld, must be below the %lld servers", (long long)options->server,
+                   (long long)options->servers);
+    } else if (options->server >= 0 && options->rank_table == NULL) {
+        argp_error(state, "--server needs --rank-table: other hosts must have the same");
+    }
+    options->rank_first = options->server < 0 ? 0 : options->server * options->ranks_per_server;
+    options->rank_end = options->server < 0 ? options->rank_count : options->rank_first + options->ranks_per_server;
     if (options->topk > options->experts) {
         argp_error(state, "--topk is %lld, must be at most the %lld experts", (long long)options->topk,
                    (long long)options->experts);
@@ -88,6 +100,8 @@ static error_t read_option(int key, char *text, struct argp_state *state)
     switch (key) {
     case 's': options->servers = read_number(state, "servers", text, 1, 64); break;
     case KEY_RANKS: options->ranks_per_server = read_number(state, "ranks", text, 1, 512); break;
+    case KEY_TABLE: options->rank_table = text; break;
+    case KEY_SERVER: options->server = read_number(state, "server", text, 0, 63); break;
     case 't': options->tokens = read_number(state, "tokens", text, 0, 1 << 20); break;
     case 'H': options->hidden = read_number(state, "hidden", text, 1, 1 << 20); break;
     case 'k': options->topk = read_number(state, "topk", text, 1, 4096); break;
@@ -125,6 +139,7 @@ void demo_options_read(struct demo_options *options, int argc, char **argv)
         NULL,
         NULL};
     *options = (struct demo_options){.servers = 2,
+                                     .server = -1,
                                      .ranks_per_server = 8,
                                      .tokens = 8,
                                      .hidden = 7168,

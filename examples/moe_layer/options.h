@@ -8,7 +8,11 @@
 struct demo_options {
     int64_t servers;
     int64_t ranks_per_server;
-    int64_t rank_count; /* product of the two */
+    int64_t rank_count;     /* product of the two */
+    const char *rank_table; /* null: one is written, and all its ranks run here */
+    int64_t server;         /* the one whose ranks run here; -1: all */
+    int64_t rank_first;     /* ranks that run here: [rank_first, rank_end) */
+    int64_t rank_end;
     int64_t tokens;
     int64_t hidden;
     int64_t topk;

@@ -49,6 +49,9 @@ static int join(struct rank_state *state, const char *table_path)
     if (epx_comm_create_from_table(table_path, (uint32_t)state->rank, &config, &state->comm) != EPX_OK) {
         return give_up(state, "communicator", epx_last_error());
     }
+    if (epx_comm_size_of(state->comm) != options->rank_count) {
+        return give_up(state, "communicator", "the rank table has another number of ranks than --servers and --ranks");
+    }
     struct epx_moe_config moe = EPX_MOE_CONFIG_INIT;
     moe.expert_count = options->experts;
     moe.hidden_elems = options->hidden;

@@ -37,13 +37,13 @@ static void print_rows(const struct demo_options *options, const struct board *b
 {
     int64_t largest = 0;
     int64_t total = 0;
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         int64_t rows = board->ranks[rank].rows;
         largest = rows > largest ? rows : largest;
         total += rows;
     }
     (void)printf("\n server rank   rows  %-*s  expert:rows\n", BAR_WIDTH, "");
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         (void)printf(" %6lld %4lld %6lld  ", (long long)(rank / options->ranks_per_server), (long long)rank,
                      (long long)board->ranks[rank].rows);
         print_bar(board->ranks[rank].rows, largest);
@@ -51,7 +51,7 @@ static void print_rows(const struct demo_options *options, const struct board *b
         print_experts(options, board, rank);
         (void)printf("\n");
     }
-    (void)printf(" %6s %4s %6lld\n", "", "all", (long long)total);
+    (void)printf(" %6s %4s %6lld\n", "", options->server < 0 ? "all" : "here", (long long)total);
 }
 
 static void print_bytes(const char *name, int64_t bytes)
@@ -75,7 +75,7 @@ static void print_phases(const struct demo_options *options, const struct board 
     for (int phase = 0; phase < BOARD_PHASE_COUNT; phase++) {
         memset(slowest, 0, (size_t)options->rounds * sizeof *slowest);
         for (int64_t round = 0; round < options->rounds; round++) {
-            for (int64_t rank = 0; rank < options->rank_count; rank++) {
+            for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
                 uint64_t spent = board_phase_ns(options, board, rank, round, form)[phase];
                 slowest[round] = spent > slowest[round] ? spent : slowest[round];
             }
@@ -107,7 +107,7 @@ void report_print(const struct demo_options *options, const struct board *board)
 {
     int64_t dispatch_bytes[BOARD_FORM_COUNT] = {0};
     int64_t combine_bytes = 0;
-    for (int64_t rank = 0; rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; rank < options->rank_end; rank++) {
         dispatch_bytes[BOARD_COPIES] += board->ranks[rank].dispatch_bytes[BOARD_COPIES];
         dispatch_bytes[BOARD_VIEWS] += board->ranks[rank].dispatch_bytes[BOARD_VIEWS];
         combine_bytes += board->ranks[rank].combine_bytes;

@@ -200,7 +200,7 @@ int verify_world(const struct demo_options *options, const struct board *board, 
     make_tokens(&world);
     *verdict = (struct verdict){0};
     int result = compute_world(&world, progress);
-    for (int64_t rank = 0; result == 0 && rank < options->rank_count; rank++) {
+    for (int64_t rank = options->rank_first; result == 0 && rank < options->rank_end; rank++) {
         judge_rank(&world, rank, verdict);
     }
     world_free(&world);

@@ -64,6 +64,24 @@ expect_text out "as views " "epx-demo --views"
 expect_text out "with row views:" "epx-demo --views"
 run 60 "$demo" --tokens 0 --servers 1 --ranks 2 --experts 2 --topk 1 --hidden 8 --ffn 2 --rounds 2
 expect_status 0 "epx-demo --tokens 0"
+# A rank table of the caller's, which stays; several servers of it are on this host.
+bash "$(dirname "$0")/../acceptance/rank_table.sh" 2 2 >"$work/table.json"
+table_flags="--rank-table $work/table.json --ranks 2 --experts 4 --hidden 16 --ffn 4 --topk 2 --rounds 2 --tokens 3"
+# shellcheck disable=SC2086
+run 60 "$demo" $table_flags
+expect_text out "verified: 4/4 ranks, 0 wrong elements" "epx-demo --rank-table"
+[ -s "$work/table.json" ] || wrong "epx-demo --rank-table: the table is gone"
+# shellcheck disable=SC2086
+timeout 60 "$demo" $table_flags --server 1 --quiet >"$work/other" 2>&1 &
+# shellcheck disable=SC2086
+run 60 "$demo" $table_flags --server 0
+wait $!
+expect_text out "verified: 2/2 ranks, 0 wrong elements" "epx-demo --server 0"
+grep -q "verified: 2/2 ranks, 0 wrong elements" "$work/other" || wrong "epx-demo --server 1: $(cat "$work/other")"
+# shellcheck disable=SC2086
+run 60 "$demo" $table_flags --servers 4 --experts 8 --quiet
+expect_status 1 "epx-demo with a table of fewer servers"
+expect_text err "the rank table has another number of ranks" "epx-demo with a table of fewer servers"
 run 10 "$demo" --help
 expect_status 0 "epx-demo --help"
 expect_text out --exchange "epx-demo --help"
@@ -87,6 +105,8 @@ refused "--tokens|'many'|[0, 1048576]" --tokens many
 refused "--hidden|'8x'|[1, 1048576]" --hidden 8x
 refused "--topk|'99999999999999999999'|[1, 4096]" --topk 99999999999999999999
 refused "--topk|17|16" --topk 17
+refused "--server|2|2 servers" --server 2 --rank-table x.json
+refused "--server|--rank-table" --server 0
 refused "--experts|10|16" --experts 10
 refused "--shared-ranks|16|16 ranks" --shared-ranks 16
 refused "--dtype|'fp32'|bf16|fp16" --dtype fp32
