@@ -2,6 +2,7 @@
 PREFIX ?= /opt/epx
 CMAKE  ?= cmake
 DEMO_FLAGS ?=
+TEST_FLAGS ?=
 BENCH_FLAGS ?=
 
 .PHONY: all deps demo test bench install ci clean help
@@ -9,7 +10,7 @@ all: ; @scripts/deps.sh --check build && $(CMAKE) --preset user >/dev/null && $(
 
 help:
 	@echo "make demo      install what is missing, build, run the main job (DEMO_FLAGS='--help' lists its flags)"
-	@echo "make test      install what is missing, build, run the tests"
+	@echo "make test      install what is missing, build, run the tests (TEST_FLAGS go to ctest)"
 	@echo "make deps      install everything that any target needs"
 	@echo "make           build the libraries and the epx command"
 	@echo "make install   build and install under PREFIX (now $(PREFIX))"
@@ -29,7 +30,7 @@ test:
 	scripts/deps.sh build demo test
 	$(CMAKE) --preset debug >/dev/null
 	$(CMAKE) --build --preset debug
-	ctest --test-dir build/debug --output-on-failure
+	ctest --test-dir build/debug --output-on-failure $(TEST_FLAGS)
 
 bench:
 	scripts/deps.sh build bench

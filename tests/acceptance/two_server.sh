@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The vendor page's two-server program, unchanged, against an installed tree: two_server.sh PREFIX SOURCE_DIR [ROUNDS]
-# Builds it with its own script (only cann_path is set, as the script asks), runs both invocations at once and expects
-# sixteen success lines. Environment variables pass through, so that the caller can choose product and algorithm.
+# Runs both invocations at once on this host and expects sixteen success lines. Environment variables pass through, so
+# that the caller can choose product and algorithm.
 set -eu
 prefix=$(cd "$1" && pwd)
 source_dir=$2
@@ -10,11 +10,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cp "$source_dir/aclnnCombineDemo.cpp" "$work/"
-sed "s|^cann_path=.*|cann_path=\"$prefix\"|" "$source_dir/buildCombine.sh" > "$work/buildCombine.sh"
+bash "$here/build_two_server.sh" "$prefix" "$source_dir" "$work"
 # shellcheck disable=SC1091
 source "$prefix/latest/bin/setenv.bash"
-(cd "$work" && bash buildCombine.sh)
 bash "$here/rank_table.sh" 2 8 > "$work/rank_table_m2.json"
 export RANK_TABLE_FILE="$work/rank_table_m2.json"
 export EPX_JOB="two-server-$$"
