@@ -139,8 +139,23 @@ static enum epx_status choose_by_table(const struct epx_rank_table *table, struc
     return EPX_OK;
 }
 
+/* The first address that others can reach; false when a name has none but loopback, as Debian gives it to a host's own.
+ */
+static bool take_reachable(const struct addrinfo *found, union epx_address *address)
+{
+    for (; found != NULL; found = found->ai_next) {
+        memset(address, 0, sizeof *address);
+        memcpy(address, found->ai_addr, found->ai_addrlen < sizeof *address ? found->ai_addrlen : sizeof *address);
+        if (!epx_address_is_loopback(address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum epx_status epx_meeting_at(const char *host, struct epx_meeting *meeting)
 {
+    union epx_address numeric;
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *found = NULL;
     memset(meeting, 0, sizeof *meeting);
@@ -149,9 +164,17 @@ enum epx_status epx_meeting_at(const char *host, struct epx_meeting *meeting)
         return epx_fail(EPX_ERR_CONFIG, "rank 0's host is \"%.200s\", which has no address: %s", host,
                         gai_strerror(error));
     }
-    memcpy(&meeting->root, found->ai_addr,
-           found->ai_addrlen < sizeof meeting->root ? found->ai_addrlen : sizeof meeting->root);
+    bool reachable = take_reachable(found, &meeting->root);
     freeaddrinfo(found);
+    if (epx_address_read(host, &numeric)) {
+        meeting->root = numeric; /* loopback, too, when it is asked for as such */
+    } else if (!reachable) {
+        return epx_fail(
+            EPX_ERR_CONFIG,
+            "rank 0's host is \"%.200s\", for which this host knows loopback addresses alone: EPX_ROOT must "
+            "say where the ranks meet",
+            host);
+    }
     EPX_TRY(epx_meeting_ports(meeting));
     epx_address_port_set(&meeting->root, meeting->ports[0]);
     epx_meeting_own_ip(meeting);
