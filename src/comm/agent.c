@@ -9,8 +9,6 @@
 #include "comm/rank_set.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -175,7 +173,7 @@ static void propose(struct epx_agent *agent, uint64_t proposal, bool may_be_void
 /* Another host than 0: reports to it. */
 static void report(struct epx_agent *agent)
 {
-    const struct epx_control *control = control_of(agent);
+    struct epx_control *control = control_of(agent);
     uint64_t word = word_load(agent);
     uint64_t step;
     if (epx_word_failed(word) != 0) {
@@ -194,6 +192,11 @@ static void report(struct epx_agent *agent)
     }
     uint64_t proposal = atomic_load_explicit(&control->proposal, memory_order_acquire);
     if (proposal != agent->sent_proposal) {
+        /* Made while the step was being completed: void like those that on_complete finds. */
+        if (proposal != 0 && epx_word_step(proposal) < epx_word_step(word)) {
+            (void)atomic_compare_exchange_strong(&control->proposal, &proposal, 0);
+            proposal = 0;
+        }
         agent->sent_proposal = proposal;
         if (proposal != 0) {
             propose(agent, proposal, true);
@@ -211,6 +214,15 @@ static void look(struct epx_agent *agent)
 }
 
 /* ---- What comes ----------------------------------------------------------------------------------------------- */
+
+static void on_arrived(struct epx_agent_link *link, uint64_t step)
+{
+    if (step <= link->arrived_step) {
+        epx_agent_link_lose(link, "it arrived at a step again");
+        return;
+    }
+    link->arrived_step = step;
+}
 
 static void on_complete(struct epx_agent *agent, struct epx_agent_link *link, uint64_t step)
 {
@@ -271,7 +283,7 @@ static void on_message(struct epx_agent *agent, struct epx_agent_link *link, uin
         return;
     }
     switch (message->kind) {
-    case EPX_AGENT_ARRIVED: link->arrived_step = message->body.step.step; break;
+    case EPX_AGENT_ARRIVED: on_arrived(link, message->body.step.step); break;
     case EPX_AGENT_COMPLETE: on_complete(agent, link, message->body.step.step); break;
     case EPX_AGENT_PROPOSE: on_propose(agent, link, &message->body.cause); break;
     case EPX_AGENT_FAILED:
@@ -305,7 +317,7 @@ static void on_loss(struct epx_agent *agent, struct epx_agent_link *link)
     if (!agent->decides) {
         atomic_store_explicit(&control_of(agent)->decider, EPX_DECIDER_HERE, memory_order_release);
     }
-    if (!link->said_bye && link->reason != NULL) {
+    if (!link->said_bye) {
         loss_text(agent, link, text, sizeof text);
         epx_log(EPX_LOG_INFO, "%s", text);
         fail_here(agent, epx_hosts_leader(agent->comm->hosts, link->host), EPX_ERR_PEER_DEAD, text);
@@ -421,7 +433,9 @@ static void beat(struct epx_agent *agent, uint64_t now_ns)
                            (double)(now_ns - link->heard_ns) / 1e9);
             epx_agent_link_lose(link, link->reason_text);
         }
-        tell_places(agent, link);
+        if (link->out_used == 0) { /* else it has not taken the last ones */
+            tell_places(agent, link);
+        }
     }
     agent->next_beat_ns = now_ns + agent->beat_ns;
     atomic_store_explicit(&control_of(agent)->agent_ns, now_ns, memory_order_relaxed);
@@ -585,6 +599,13 @@ void epx_agent_settle(struct epx_agent *agent)
         hear(agent, &agent->links[i]); /* what is left unread would cost the peer what was sent last */
     }
     look(agent);
+    (void)pthread_mutex_unlock(&agent->lock);
+}
+
+void epx_agent_sync(struct epx_agent *agent)
+{
+    /* Who swaps the word holds the lock until the others are told. */
+    (void)pthread_mutex_lock(&agent->lock);
     (void)pthread_mutex_unlock(&agent->lock);
 }
 

@@ -22,6 +22,9 @@ EPX_NODISCARD enum epx_status epx_agent_start(struct epx_comm *comm, const int *
  * agent's own. */
 void epx_agent_settle(struct epx_agent *agent);
 
+/* Returns when what was decided so far has been sent. Thread: any but the agent's own. */
+void epx_agent_sync(struct epx_agent *agent);
+
 /* Takes leave of the other hosts and ends the agent; waits for them half a second at most. */
 void epx_agent_stop(struct epx_agent *agent);
 

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -67,7 +66,9 @@ void epx_agent_link_flush(struct epx_agent_link *link)
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             break;
         } else if (errno != EINTR) {
-            lose_by_error(link, errno);
+            /* What the peer said before is still to be read, and the end of it says that the link is gone. */
+            link->is_deaf = true;
+            sent = link->out_used;
         }
     }
     memmove(link->out, link->out + sent, link->out_used - sent);
@@ -77,7 +78,7 @@ void epx_agent_link_flush(struct epx_agent_link *link)
 void epx_agent_link_send(struct epx_agent_link *link, const struct epx_agent_message *message)
 {
     size_t bytes = epx_agent_message_bytes(message);
-    if (link->fd < 0) {
+    if (link->fd < 0 || link->is_deaf) {
         return;
     }
     if (bytes > EPX_AGENT_OUT_BYTES - link->out_used) {

@@ -17,6 +17,7 @@
 struct epx_agent_link {
     int fd; /* -1: gone */
     uint32_t host;
+    bool is_deaf;          /* it takes nothing any more; what it has said is still read */
     bool said_bye;         /* its leader has left: the end of the connection is no failure */
     uint64_t heard_ns;     /* when something came last */
     uint64_t arrived_step; /* of its host, as it said last */

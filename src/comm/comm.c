@@ -96,6 +96,10 @@ static void introduce(const struct epx_comm *comm, const struct epx_comm_spec *s
         .start_ticks = self.start_ticks,
         .host = comm->hosts != NULL ? comm->hosts->own_host : 0,
     };
+    if (comm->hosts != NULL) {
+        (void)snprintf(comm->slot->host_name, sizeof comm->slot->host_name, "%.*s",
+                       (int)sizeof comm->slot->host_name - 1, comm->hosts->host_names[comm->hosts->own_host]);
+    }
     atomic_store_explicit(&comm->slot->op_timeout_ms, spec->op_timeout_ms, memory_order_relaxed);
     if (comm->rank == 0) {
         const char *what = spec->what != NULL ? spec->what : "";

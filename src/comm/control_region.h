@@ -78,7 +78,8 @@ _Static_assert(sizeof(struct epx_control_failure) == 5 * EPX_CONTROL_LINE_BYTES,
 
 /*
  * Which process a rank runs in, for whoever looks at the region from outside; no rank reads another's. Writer: the
- * rank, before it has joined; constant then. Namespaces are inode numbers of nsfs, 0 where they cannot be had.
+ * rank, before it has joined, of a remote rank the leader here, before the first step; constant then. Namespaces are
+ * inode numbers of nsfs, 0 where they cannot be had.
  */
 struct epx_control_process {
     uint32_t pid;            /* in the namespace below */

@@ -71,7 +71,7 @@ static bool agent_lives(const struct epx_comm *comm)
     if (life == EPX_LIFE_LEFT || (leader != comm->rank && epx_arena_owner_dead(comm->arenas[leader]))) {
         return false;
     }
-    return epx_clock_ns() < beat_ns + comm->hosts->silence_ns;
+    return epx_clock_ns() < beat_ns + 2 * comm->hosts->silence_ns; /* host 0 has lost this host long before */
 }
 
 /* Whether another host decides, and this host's agent lives to say what it has decided. */

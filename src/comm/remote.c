@@ -6,7 +6,6 @@
 #include "comm/health.h"
 #include "comm/remote_state.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,6 +191,9 @@ static void examine(struct epx_remote *remote, uint64_t now_ns)
     enum epx_status status = epx_health_examine(comm, remote->step, activity, text, sizeof text);
     if (status == EPX_OK && now_ns >= remote->deadline_ns) {
         epx_remote_blame(remote, now_ns, text, sizeof text);
+        if (text[0] == '\0') {
+            (void)snprintf(text, sizeof text, "rank %u cannot get rid of what it sends to other hosts", comm->rank);
+        }
         status = EPX_ERR_TIMEOUT;
     }
     if (status != EPX_OK) {

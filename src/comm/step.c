@@ -6,8 +6,10 @@
 #include "base/futex.h"
 #include "base/sanitizer.h"
 #include "base/topology.h"
+#include "comm/agent.h"
 #include "comm/failure.h"
 #include "comm/health.h"
+#include "transport/wire.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -34,6 +36,8 @@ enum { WAIT_AUTO = 0, WAIT_SPIN = 1, WAIT_BLOCK = 2 };
 #define SLICE_NS_PER_RANK 100000u
 /* How much longer than its deadline a rank waits for the agents when they alone are missing. */
 #define AGREEMENT_GRACE_NS 1000000000u
+/* First sleep of a rank whose messages to other hosts may still wait for room in a socket; each is twice the last. */
+#define WIRE_SLICE_NS 500000u
 /* A look that comes late by more slices than these: this process itself was stopped, not just slow. */
 #define STOPPED_SLICES 10u
 
@@ -59,6 +63,7 @@ struct wait {
     uint64_t deadline_ns; /* EPX_NEVER: none */
     uint64_t until_ns;    /* when the caller wants to be back, the step being complete or not */
     uint64_t check_ns;    /* when to look at the others' health */
+    uint64_t slice_ns;    /* of the next sleep */
 };
 
 static uint64_t word_load(const struct epx_comm *comm)
@@ -182,12 +187,22 @@ static void wait_yield(struct wait *wait)
     }
 }
 
+/* What this rank has sent to other hosts goes on its way also while it waits for this one; the next sleep is longer. */
+static void wire_move(struct wait *wait)
+{
+    const struct epx_comm *comm = wait->comm;
+    if (comm->hosts != NULL && comm->hosts->wire != NULL) {
+        (void)epx_wire_progress(comm->hosts->wire);
+        wait->slice_ns = 2 * wait->slice_ns < comm->policy.slice_ns ? 2 * wait->slice_ns : comm->policy.slice_ns;
+    }
+}
+
 static void wait_sleep(struct wait *wait)
 {
     struct epx_control *control = wait->comm->control;
     while (word_load(wait->comm) == wait->pending) {
         uint64_t now_ns = epx_clock_ns();
-        uint64_t until_ns = now_ns + wait->comm->policy.slice_ns;
+        uint64_t until_ns = now_ns + wait->slice_ns;
         if (now_ns >= wait->until_ns) {
             return;
         }
@@ -203,6 +218,7 @@ static void wait_sleep(struct wait *wait)
         }
         (void)atomic_fetch_sub_explicit(&control->sleepers, 1, memory_order_seq_cst);
         (void)epx_fault("round.wait", (int)wait->comm->rank);
+        wire_move(wait);
         /* First the word, then the others: who wakes late must not blame anybody for a step that is complete. */
         if (word_load(wait->comm) == wait->pending) {
             wait_examine(wait, epx_clock_ns());
@@ -280,6 +296,7 @@ enum epx_status epx_step_await(struct epx_comm *comm, uint64_t until_ns, uint64_
         .since_ns = atomic_load_explicit(&comm->wait_since_ns, memory_order_relaxed),
         .deadline_ns = comm->wait_deadline_ns,
         .until_ns = until_ns,
+        .slice_ns = comm->hosts != NULL ? WIRE_SLICE_NS : comm->policy.slice_ns,
         .check_ns = comm->wait_check_ns, /* kept from piece to piece: this process may be stopped between two */
     };
     *pending = false;
@@ -298,6 +315,9 @@ enum epx_status epx_step_await(struct epx_comm *comm, uint64_t until_ns, uint64_
     EPX_TRY(step_result(comm, step));
     order_acquire(comm->order_tag);
     comm->step = step;
+    if (comm->wait_world && comm->hosts->agent != NULL) {
+        epx_agent_sync(comm->hosts->agent); /* the others are told before this process may end */
+    }
     (void)epx_fault("round.done", (int)comm->rank);
     return EPX_OK;
 }

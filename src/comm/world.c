@@ -167,7 +167,8 @@ static enum epx_status wires_connect(struct epx_comm *comm, const struct epx_cen
     return EPX_OK;
 }
 
-/* Where the ranks of other hosts are, for messages and for a look from outside. */
+/* The leader says where the ranks of other hosts are, for messages and for a look from outside; those here have said it
+ * of themselves. */
 static void hosts_introduce(struct epx_comm *comm)
 {
     const struct epx_hosts *hosts = comm->hosts;
@@ -175,7 +176,7 @@ static void hosts_introduce(struct epx_comm *comm)
     for (uint32_t rank = 0; rank < comm->rank_count; rank++) {
         struct epx_control_slot *slot = &comm->control->slots[rank];
         uint32_t host = hosts->host_of[rank];
-        if (rank != comm->rank && (!leads || epx_comm_is_here(comm, rank))) {
+        if (!leads || epx_comm_is_here(comm, rank)) {
             continue;
         }
         (void)snprintf(slot->host_name, sizeof slot->host_name, "%.*s", (int)sizeof slot->host_name - 1,
@@ -229,8 +230,9 @@ enum epx_status epx_world_connect(struct epx_comm *comm, const struct epx_comm_s
     hosts_introduce(comm);
     EPX_TRY(wires_connect(comm, census));
     if (epx_hosts_leader(hosts, hosts->own_host) == comm->rank) {
-        EPX_TRY(epx_agent_start(comm, census->links, census->link_count, &hosts->agent));
-        census->link_count = 0; /* the agent's now */
+        uint32_t link_count = census->link_count;
+        census->link_count = 0; /* the agent's from here on, after a failure too */
+        EPX_TRY(epx_agent_start(comm, census->links, link_count, &hosts->agent));
     }
     EPX_TRY(all_meet(comm, spec));
     epx_log(EPX_LOG_INFO, "%s: rank %u on host %s (%u of %u), %s between hosts", comm->name, comm->rank,

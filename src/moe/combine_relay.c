@@ -72,7 +72,7 @@ static enum epx_status task_init(const struct epx_combine_plan *plan, uint32_t r
     int64_t bytes;
     *task = (struct epx_combine_relay_task){.rank = rank, .token_capacity = tokens};
     if (!epx_mul_i64(tokens, plan->world.topk, &copies) ||
-        !epx_mul_i64(tokens, relay->host_servers[relay->own_host], &row_count) ||
+        !epx_mul_i64(tokens, relay->host_servers[relay->own_host], &row_count) || row_count > INT32_MAX ||
         !epx_mul_i64(row_count, (int64_t)relay->pitch_bytes, &bytes)) {
         return no_memory(plan);
     }

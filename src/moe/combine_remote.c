@@ -21,8 +21,7 @@ struct copies_layout {
 /* Of a plan in a world of several hosts. */
 struct epx_combine_remote {
     struct epx_mirrors mirrors;
-    int64_t token_limit; /* of a rank */
-    uint8_t *exchanges;  /* [hosts][exchange_bytes]: the exchange region as each host is to see it */
+    uint8_t *exchanges; /* [hosts][exchange_bytes]: the exchange region as each host is to see it */
     uint64_t exchange_bytes;
     struct copies_layout copies; /* where sums cross */
     struct epx_rows rows;        /* own, of the run */

@@ -18,7 +18,6 @@ enum {
 /* Of a plan in a world of several hosts. */
 struct epx_dispatch_remote {
     struct epx_mirrors mirrors;
-    int64_t token_limit;  /* of a rank */
     struct epx_rows rows; /* own, of the run */
     struct epx_rows shared_rows;
 };

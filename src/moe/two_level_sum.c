@@ -6,7 +6,6 @@
  */
 #include "moe/combine_plan.h"
 #include "moe/combine_relay.h"
-#include "moe/view.h"
 
 #include <string.h>
 

@@ -78,7 +78,8 @@ EPX_NODISCARD enum epx_status epx_wire_connect(struct epx_wire *wire, uint32_t p
  * pieces), EPX_ERR_STATE (not connected), EPX_ERR_SYSTEM. */
 EPX_NODISCARD enum epx_status epx_wire_send(struct epx_wire *wire, uint32_t peer, struct epx_wire_send *send);
 
-/* Moves what can be moved, calls the handler; true when anything happened. Never blocks. */
+/* Moves what can be moved, also what is done but still waits for room in a socket; calls the handler; true when
+ * anything happened. Never blocks. */
 bool epx_wire_progress(struct epx_wire *wire);
 
 /* Sleeps until something may have happened or until_ns (epx_clock_ns); may return early. Spins for spin_ns first. */
