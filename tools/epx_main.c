@@ -3,7 +3,7 @@
  *   epx info      version, processors and cores, options with value, source and meaning
  *   epx version
  *   epx status    state of running or hung jobs of this host, from outside
- *   epx run       starts the ranks of a job on this host
+ *   epx run       starts the ranks of a job, on this host or on several
  *   epx bench     timings against the floor and MPI, where it was built
  */
 #include "epx/epx.h"
@@ -25,7 +25,7 @@ static int print_usage(FILE *out, int exit_code)
                        "  version    version alone\n"
                        "  status     state of running or hung jobs of this host, seen from outside; `epx status "
                        "--help`\n"
-                       "  run        starts the ranks of a job on this host; `epx run --help` lists its options\n"
+                       "  run        starts the ranks of a job, on this host or on several; `epx run --help`\n"
 #ifdef EPX_BENCH
                        "  bench      timings against the floor and MPI; `epx bench --help` lists its options\n"
 #endif

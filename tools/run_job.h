@@ -9,6 +9,7 @@
 #define EPX_TOOLS_RUN_JOB_H
 
 #include "run_options.h"
+#include "run_part.h"
 #include "run_processors.h"
 
 /* Exit statuses of `epx run` itself. */
@@ -19,6 +20,8 @@ struct run_result {
     int signal; /* sent to this program, and `status` is that of a rank that it ended; 0: none */
 };
 
-struct run_result run_job_run(const struct run_options *options, const struct run_processors *processors);
+/* part: null, or what says how a part of a job is led. */
+struct run_result run_job_run(const struct run_options *options, const struct run_processors *processors,
+                              struct run_part *part);
 
 #endif

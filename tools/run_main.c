@@ -2,6 +2,7 @@
 
 #include "run_job.h"
 #include "run_options.h"
+#include "run_part.h"
 #include "run_processors.h"
 
 #include <errno.h>
@@ -32,6 +33,17 @@ static void end_by(int number)
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
+static struct run_result run_part(struct run_options *options, const struct run_processors *processors)
+{
+    struct run_part part;
+    struct run_result result = {.status = RUN_STATUS_BROKEN};
+    if (run_part_init(&part, options)) {
+        result = run_job_run(options, processors, &part);
+    }
+    run_part_fini(&part);
+    return result;
+}
+
 int run_main(int argc, char **argv)
 {
     struct run_processors processors;
@@ -42,11 +54,14 @@ int run_main(int argc, char **argv)
         (void)fprintf(stderr, "epx run: cannot read the processors of this command: %s\n", strerror(errno));
         return result.status;
     }
-    if (run_options_init(&options, processors.count, argc, argv)) {
-        result = run_job_run(&options, &processors);
+    if (!run_options_init(&options, processors.count, argc, argv)) {
+        (void)fprintf(stderr, "epx run: no memory\n");
+    } else if (!options.is_part) {
+        result = run_job_run(&options, &processors, NULL);
         run_options_fini(&options);
     } else {
-        (void)fprintf(stderr, "epx run: no memory\n");
+        result = run_part(&options, &processors);
+        run_options_fini(&options);
     }
     run_processors_fini(&processors);
     if (result.signal != 0) {

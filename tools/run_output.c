@@ -12,7 +12,8 @@
 
 #define READ_BYTES 65536
 
-/* A longer line comes in pieces of so many bytes. */
+/* A longer line comes in pieces of so many bytes; of twice as many from a remote shell, so that the pieces that were
+ * made there stay whole. */
 #define LINE_BYTES_MAX (1u << 20)
 
 /* Ranks wait while an output has so much to take. */
@@ -23,6 +24,9 @@
 #define WRITE_TURNS 16
 
 #define PREFIX_BYTES_MAX 16
+
+/* Longer reports are none. */
+#define REPORT_BYTES_MAX 128
 
 /* ---- Outputs of this program --------------------------------------------------------------------------------- */
 
@@ -76,11 +80,39 @@ static void write_some(struct run_sink *sink)
 
 /* ---- Outputs of ranks ---------------------------------------------------------------------------------------- */
 
+/* Tells a report at the end of a line, which a rank may have begun; the bytes before it. */
+static size_t tell_report(const struct run_source *source, const char *line, size_t bytes)
+{
+    const struct run_output *output = source->output;
+    char text[REPORT_BYTES_MAX];
+    const char *report = memmem(line, bytes, source->word, strlen(source->word));
+    if (report == NULL) {
+        return bytes;
+    }
+    const char *begin = report + strlen(source->word);
+    size_t length = (size_t)(line + bytes - begin);
+    if (length < sizeof text) {
+        memcpy(text, begin, length);
+        text[length] = '\0';
+        output->told(output->context, source->rank, text);
+    }
+    return (size_t)(report - line);
+}
+
 static void append_line(struct run_source *source, const char *line, size_t bytes)
 {
     char prefix[PREFIX_BYTES_MAX];
-    int length = snprintf(prefix, sizeof prefix, "[%u] ", source->rank);
-    append(source->sink, prefix, (size_t)length);
+    if (source->word != NULL) {
+        size_t rest = tell_report(source, line, bytes);
+        if (rest == 0 && bytes > 0) {
+            return;
+        }
+        bytes = rest;
+    }
+    if (!source->plain) {
+        int length = snprintf(prefix, sizeof prefix, "[%u] ", source->rank);
+        append(source->sink, prefix, (size_t)length);
+    }
     append(source->sink, line, bytes);
     append(source->sink, "\n", 1);
 }
@@ -105,7 +137,7 @@ static void append_whole_lines(struct run_source *source, size_t seen)
     }
     source->used = (size_t)(end - begin);
     memmove(source->line, begin, source->used);
-    if (source->used >= LINE_BYTES_MAX) {
+    if (source->used >= (source->plain ? 2 : 1) * LINE_BYTES_MAX) {
         append_rest(source);
     }
 }
@@ -162,12 +194,40 @@ static bool is_full(const struct run_sink *sink)
     return sink->end - sink->begin >= PENDING_BYTES_MAX;
 }
 
+static bool open_source(struct run_source *source, int *end)
+{
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) != 0) {
+        return false;
+    }
+    (void)fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    source->fd = pair[0];
+    *end = pair[1];
+    return true;
+}
+
+static void say(struct run_output *output, const char *prefix, const char *format, va_list arguments)
+    __attribute__((format(printf, 3, 0)));
+static void say(struct run_output *output, const char *prefix, const char *format, va_list arguments)
+{
+    char text[1024] = "";
+    size_t used = (size_t)snprintf(text, sizeof text / 2, "%s", prefix);
+    used = used < sizeof text / 2 ? used : 0;
+    (void)vsnprintf(text + used, sizeof text - used - 1, format, arguments);
+    (void)strcat(text, "\n");
+    if (output->sources != NULL) {
+        append(&output->sinks[1], text, strlen(text));
+    } else {
+        (void)fputs(text, stderr);
+    }
+}
+
 /* ---- Entry points -------------------------------------------------------------------------------------------- */
 
-bool run_output_init(struct run_output *output, uint32_t rank_count, bool tag)
+bool run_output_init(struct run_output *output, uint32_t first_rank, uint32_t rank_count, bool piped)
 {
     *output = (struct run_output){.sinks = {{.fd = STDOUT_FILENO}, {.fd = STDERR_FILENO}}};
-    if (!tag) {
+    if (!piped) {
         return true;
     }
     (void)signal(SIGPIPE, SIG_IGN);
@@ -182,7 +242,8 @@ bool run_output_init(struct run_output *output, uint32_t rank_count, bool tag)
         sinks[0] = &output->sinks[1];
     }
     for (uint32_t i = 0; i < output->source_count; i++) {
-        output->sources[i] = (struct run_source){.fd = -1, .rank = i / 2, .sink = sinks[i % 2]};
+        output->sources[i] =
+            (struct run_source){.fd = -1, .rank = first_rank + i / 2, .output = output, .sink = sinks[i % 2]};
     }
     return true;
 }
@@ -201,44 +262,54 @@ void run_output_fini(struct run_output *output)
 
 bool run_output_connect(struct run_output *output, uint32_t rank, int ends[2])
 {
-    for (uint32_t i = 0; i < 2; i++) {
-        int pair[2];
-        if (pipe2(pair, O_CLOEXEC) != 0) {
-            if (i == 1) {
-                (void)close(ends[0]);
-            }
-            return false;
-        }
-        (void)fcntl(pair[0], F_SETFL, O_NONBLOCK);
-        output->sources[rank * 2 + i].fd = pair[0];
-        ends[i] = pair[1];
+    ends[0] = ends[1] = -1;
+    if (!open_source(&output->sources[rank * 2], &ends[0])) {
+        return false;
+    }
+    if (!open_source(&output->sources[rank * 2 + 1], &ends[1])) {
+        (void)close(ends[0]);
+        return false;
     }
     return true;
 }
 
-void run_output_take(struct run_output *output, uint32_t rank)
+bool run_output_connect_shell(struct run_output *output, uint32_t rank, bool tag, const char *word, int ends[2])
 {
+    struct run_source *sources = &output->sources[rank * 2];
+    sources[0].plain = sources[1].plain = true;
+    sources[1].word = word;
+    ends[0] = ends[1] = -1;
+    return tag ? run_output_connect(output, rank, ends) : open_source(&sources[1], &ends[1]);
+}
+
+bool run_output_take(struct run_output *output, uint32_t rank)
+{
+    bool all = true;
     for (uint32_t i = rank * 2; i < rank * 2 + 2 && i < output->source_count; i++) {
         struct run_source *source = &output->sources[i];
-        while (source->fd >= 0 && !is_full(source->sink) && read_some(source)) {
+        bool more = true;
+        while (more && source->fd >= 0 && !is_full(source->sink)) {
+            more = read_some(source);
         }
+        all = all && (!more || source->fd < 0);
     }
+    return all;
 }
 
 void run_output_say(struct run_output *output, const char *format, ...)
 {
-    char text[1024] = "epx run: ";
-    size_t used = strlen(text);
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(text + used, sizeof text - used - 1, format, arguments);
+    say(output, "epx run: ", format, arguments);
     va_end(arguments);
-    (void)strcat(text, "\n");
-    if (output->sources != NULL) {
-        append(&output->sinks[1], text, strlen(text));
-    } else {
-        (void)fputs(text, stderr);
-    }
+}
+
+void run_output_report(struct run_output *output, const char *word, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(output, word, format, arguments);
+    va_end(arguments);
 }
 
 size_t run_output_watch_count(const struct run_output *output)

@@ -22,6 +22,7 @@ bool run_ranks_init(struct run_ranks *ranks, uint32_t count)
 void run_ranks_fini(struct run_ranks *ranks)
 {
     run_guard_fini(&ranks->guard);
+    run_remotes_fini(&ranks->remotes);
     free(ranks->ranks);
 }
 
@@ -29,6 +30,24 @@ void run_ranks_add(struct run_ranks *ranks, uint32_t rank, pid_t pid)
 {
     ranks->ranks[rank].pid = pid;
     ranks->running++;
+}
+
+void run_ranks_add_remote(struct run_ranks *ranks, struct run_remote *remote, pid_t pid)
+{
+    remote->pid = pid;
+    ranks->running++;
+    for (uint32_t i = 0; i < remote->host->count; i++) {
+        struct run_rank *rank = &ranks->ranks[remote->host->first + i];
+        rank->pid = pid;
+        rank->elsewhere = true;
+    }
+}
+
+void run_ranks_note_end(struct run_ranks *ranks, uint32_t rank, struct run_rank end)
+{
+    end.elsewhere = true;
+    end.ended = true;
+    ranks->ranks[rank] = end;
 }
 
 static void note_end(struct run_ranks *ranks, uint32_t index, const siginfo_t *info)
@@ -42,6 +61,28 @@ static void note_end(struct run_ranks *ranks, uint32_t index, const siginfo_t *i
     run_guard_leave(&ranks->guard, index);
 }
 
+/* Whether it is the running process of a rank of this host. */
+static bool is_process(const struct run_rank *rank, pid_t pid)
+{
+    return rank->pid == pid && !rank->elsewhere && !rank->ended;
+}
+
+static bool note_shell_end(struct run_ranks *ranks, const siginfo_t *info)
+{
+    for (uint32_t i = 0; i < ranks->remotes.count; i++) {
+        struct run_remote *remote = &ranks->remotes.remotes[i];
+        if (remote->pid == info->si_pid && !remote->ended) {
+            remote->ended = true;
+            remote->signal = info->si_code == CLD_EXITED ? 0 : info->si_status;
+            remote->status = remote->signal != 0 ? 128 + remote->signal : info->si_status;
+            ranks->running--;
+            run_guard_leave(&ranks->guard, remote->host->first);
+            return true;
+        }
+    }
+    return false;
+}
+
 enum run_reaped run_ranks_reap(struct run_ranks *ranks, uint32_t *rank)
 {
     siginfo_t info = {.si_pid = 0};
@@ -53,8 +94,9 @@ enum run_reaped run_ranks_reap(struct run_ranks *ranks, uint32_t *rank)
         return RUN_REAPED_NONE;
     }
     enum run_reaped found = RUN_REAPED_OTHER;
-    for (uint32_t i = 0; i < ranks->count && found == RUN_REAPED_OTHER; i++) {
-        if (ranks->ranks[i].pid == info.si_pid && !ranks->ranks[i].ended) {
+    bool is_shell = note_shell_end(ranks, &info);
+    for (uint32_t i = 0; i < ranks->count && found == RUN_REAPED_OTHER && !is_shell; i++) {
+        if (is_process(&ranks->ranks[i], info.si_pid)) {
             note_end(ranks, i, &info);
             *rank = i;
             found = RUN_REAPED_RANK;
@@ -70,7 +112,12 @@ enum run_reaped run_ranks_reap(struct run_ranks *ranks, uint32_t *rank)
 static bool is_running_rank(const struct run_ranks *ranks, pid_t pid)
 {
     for (uint32_t i = 0; i < ranks->count; i++) {
-        if (ranks->ranks[i].pid == pid && !ranks->ranks[i].ended) {
+        if (is_process(&ranks->ranks[i], pid)) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < ranks->remotes.count; i++) {
+        if (ranks->remotes.remotes[i].pid == pid && !ranks->remotes.remotes[i].ended) {
             return true;
         }
     }
@@ -98,9 +145,13 @@ static void signal_left(const struct run_ranks *ranks, int number)
 void run_ranks_signal(const struct run_ranks *ranks, int number)
 {
     for (uint32_t i = 0; i < ranks->count; i++) {
-        if (ranks->ranks[i].pid > 0 && !ranks->ranks[i].ended) {
-            (void)kill(-ranks->ranks[i].pid, number);
+        const struct run_rank *rank = &ranks->ranks[i];
+        if (rank->pid > 0 && !rank->elsewhere && !rank->ended) {
+            (void)kill(-rank->pid, number);
         }
+    }
+    for (uint32_t i = 0; i < ranks->remotes.count; i++) {
+        run_remote_signal(&ranks->remotes.remotes[i], number);
     }
     signal_left(ranks, number);
 }

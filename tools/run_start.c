@@ -20,16 +20,23 @@ static void fail(const struct run_start *start, uint32_t rank, bool executing)
     _exit(written == (ssize_t)sizeof failure ? 127 : 1);
 }
 
+/* The number of a rank in its job; here ranks are numbered from this program's first one on. */
+static uint32_t in_job(const struct run_start *start, uint32_t rank)
+{
+    return start->options->first_rank + rank;
+}
+
 static bool set_environment(const struct run_start *start, uint32_t rank)
 {
     char text[16];
     bool done = start->job[0] == '\0' || setenv("EPX_JOB", start->job, 1) == 0;
+    done = done && (start->options->root == NULL || setenv("EPX_ROOT", start->options->root, 1) == 0);
     for (size_t i = 0; i < start->options->variable_count; i++) {
         done = done && putenv(start->options->variables[i]) == 0;
     }
-    (void)snprintf(text, sizeof text, "%u", rank);
+    (void)snprintf(text, sizeof text, "%u", in_job(start, rank));
     done = done && setenv("EPX_RANK", text, 1) == 0;
-    (void)snprintf(text, sizeof text, "%u", start->options->rank_count);
+    (void)snprintf(text, sizeof text, "%u", start->options->world_size);
     return done && setenv("EPX_WORLD_SIZE", text, 1) == 0;
 }
 
@@ -54,24 +61,49 @@ static bool connect_streams(const int streams[3])
     return true;
 }
 
+static bool bind_rank(const struct run_start *start, uint32_t rank)
+{
+    uint32_t index = rank;
+    uint32_t count = start->options->rank_count;
+    if (start->options->hosts.count > 0) {
+        run_hosts_share(&start->options->hosts, rank, &index, &count);
+    }
+    return !start->options->bind || run_processors_bind(start->processors, index, count);
+}
+
+/* The parent may have died before the request is made. */
+static void die_with(pid_t parent)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
+        _exit(1);
+    }
+}
+
 static void become_rank(struct run_start *start, uint32_t rank, const int streams[3], pid_t parent)
 {
     const struct run_options *options = start->options;
     (void)setpgid(0, 0);
     run_guard_enter(start->guard, rank, getpid());
-    /* The parent may have died before the request was made. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
-        _exit(1);
-    }
-    if (options->bind && !run_processors_bind(start->processors, rank, options->rank_count)) {
-        fail(start, rank, false);
-    }
-    if (!connect_streams(streams) || !set_environment(start, rank) || setrlimit(RLIMIT_NOFILE, &start->files) != 0) {
+    die_with(parent);
+    if (!bind_rank(start, rank) || !connect_streams(streams) || !set_environment(start, rank) ||
+        setrlimit(RLIMIT_NOFILE, &start->files) != 0) {
         fail(start, rank, false);
     }
     restore_signals(start);
     (void)execvp(options->program[0], options->program);
     fail(start, rank, true);
+}
+
+static void become_remote(struct run_start *start, const struct run_remote *remote, const struct run_remotes *remotes,
+                          const int streams[3])
+{
+    uint32_t first = remote->host->first;
+    if (!connect_streams(streams) || setrlimit(RLIMIT_NOFILE, &start->files) != 0) {
+        fail(start, first, false);
+    }
+    restore_signals(start);
+    run_remote_become(remote, remotes);
+    fail(start, first, true);
 }
 
 /* ---- In this program ------------------------------------------------------------------------------------------ */
@@ -94,12 +126,14 @@ static bool name_job(char job[RUN_JOB_BYTES])
     return true;
 }
 
-/* Room for two pipes of each rank; poll takes no more entries than that either. Ranks get the caller's limit back. */
+/* Room for two pipes of each rank, and for three of each host; poll takes no more entries than that either. Ranks get
+ * the caller's limit back. */
 static bool raise_file_limit(const struct run_start *start)
 {
     struct rlimit limit = start->files;
-    rlim_t wanted = (rlim_t)start->options->rank_count * 2 + FILES_OWN;
-    if (!start->options->tag || limit.rlim_cur >= wanted) {
+    const struct run_hosts *hosts = &start->options->hosts;
+    rlim_t wanted = (rlim_t)start->options->rank_count * 2 + (rlim_t)hosts->count * 3 + FILES_OWN;
+    if ((!start->options->tag && hosts->count == 0) || limit.rlim_cur >= wanted) {
         return true;
     }
     limit.rlim_cur = wanted;
@@ -111,8 +145,8 @@ bool run_start_init(struct run_start *start)
 {
     start->failures[0] = start->failures[1] = -1;
     start->no_input = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (start->no_input < 0 || getrlimit(RLIMIT_NOFILE, &start->files) != 0 || !name_job(start->job) ||
-        pipe2(start->failures, O_CLOEXEC | O_NONBLOCK) != 0) {
+    if (start->no_input < 0 || getrlimit(RLIMIT_NOFILE, &start->files) != 0 ||
+        !(start->options->is_part || name_job(start->job)) || pipe2(start->failures, O_CLOEXEC | O_NONBLOCK) != 0) {
         return false;
     }
     return raise_file_limit(start);
@@ -137,6 +171,20 @@ pid_t run_start_rank(struct run_start *start, uint32_t rank, const int streams[3
     }
     if (pid > 0) {
         (void)setpgid(pid, pid); /* whoever comes first */
+    }
+    return pid;
+}
+
+pid_t run_start_remote(struct run_start *start, const struct run_remote *remote, const struct run_remotes *remotes,
+                       const int streams[3])
+{
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)setsid();
+        run_guard_enter(start->guard, remote->host->first, getpid());
+        die_with(parent);
+        become_remote(start, remote, remotes, streams);
     }
     return pid;
 }

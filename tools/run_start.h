@@ -1,13 +1,12 @@
-/*
- * Starts ranks as processes of this host. All that a rank is to know is in its environment, so ranks of another host
- * would be started by a file beside this one, from the same struct run_start.
- */
+/* Starts ranks as processes of this host, and remote shells for those of other hosts. All that a rank is to know is in
+ * its environment. */
 #ifndef EPX_TOOLS_RUN_START_H
 #define EPX_TOOLS_RUN_START_H
 
 #include "run_guard.h"
 #include "run_options.h"
 #include "run_processors.h"
+#include "run_remote.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -42,6 +41,10 @@ void run_start_fini(struct run_start *start);
 /* The process id, which is also that of its process group; -1: errno says why. streams: input, output, errors; -1:
  * those of this program. */
 pid_t run_start_rank(struct run_start *start, uint32_t rank, const int streams[3]);
+
+/* The same for a remote shell. It has no terminal, so it cannot wait for a password. */
+pid_t run_start_remote(struct run_start *start, const struct run_remote *remote, const struct run_remotes *remotes,
+                       const int streams[3]);
 
 /* The next failure that is known by now; false: none. Never blocks. */
 bool run_start_failed(struct run_start *start, struct run_start_failure *failure);
