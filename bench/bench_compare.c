@@ -9,10 +9,10 @@
 /* Rounds, warm-up and the check of results change no time that is compared. */
 static bool same_case(const struct bench_case *a, const struct bench_case *b)
 {
-    return a->rank_count == b->rank_count && a->token_count == b->token_count && a->hidden_elems == b->hidden_elems &&
-           a->topk == b->topk && a->expert_count == b->expert_count && a->dtype == b->dtype &&
-           a->quantize == b->quantize && a->zipf == b->zipf && a->cold == b->cold && a->threads == b->threads &&
-           a->processes == b->processes && a->seed == b->seed && a->skew_us == b->skew_us &&
+    return a->rank_count == b->rank_count && a->host_count == b->host_count && a->token_count == b->token_count &&
+           a->hidden_elems == b->hidden_elems && a->topk == b->topk && a->expert_count == b->expert_count &&
+           a->dtype == b->dtype && a->quantize == b->quantize && a->zipf == b->zipf && a->cold == b->cold &&
+           a->threads == b->threads && a->processes == b->processes && a->seed == b->seed && a->skew_us == b->skew_us &&
            a->product_columns == b->product_columns;
 }
 
@@ -37,13 +37,13 @@ static void print_move(const struct bench_point *point, const struct bench_serie
 {
     const struct bench_case *sizes = &point->sizes;
     double change = (after->median / before->median - 1.0) * 100.0;
-    (void)printf("  %-16s %5" PRId64 " ranks, BS %5" PRId64 ", H %6" PRId64 ", K %3" PRId64 ", E %4" PRId64
-                 ", %s %s  %s/%s: %.1f (%.1f-%.1f) us -> %.1f (%.1f-%.1f) us, %+.0f %% %s\n",
-                 series->operation, sizes->rank_count, sizes->token_count, sizes->hidden_elems, sizes->topk,
-                 sizes->expert_count, sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", sizes->quantize ? "int8" : "none",
-                 series->engine, series->variant, before->median / 1e3, before->lower_quartile / 1e3,
-                 before->upper_quartile / 1e3, after->median / 1e3, after->lower_quartile / 1e3,
-                 after->upper_quartile / 1e3, change, change > 0.0 ? "SLOWER" : "faster");
+    (void)printf("  %-16s %5" PRId64 " ranks, %2" PRId64 " hosts, BS %5" PRId64 ", H %6" PRId64 ", K %3" PRId64
+                 ", E %4" PRId64 ", %s %s  %s/%s: %.1f (%.1f-%.1f) us -> %.1f (%.1f-%.1f) us, %+.0f %% %s\n",
+                 series->operation, sizes->rank_count, sizes->host_count, sizes->token_count, sizes->hidden_elems,
+                 sizes->topk, sizes->expert_count, sizes->dtype == BENCH_BF16 ? "bf16" : "fp16",
+                 sizes->quantize ? "int8" : "none", series->engine, series->variant, before->median / 1e3,
+                 before->lower_quartile / 1e3, before->upper_quartile / 1e3, after->median / 1e3,
+                 after->lower_quartile / 1e3, after->upper_quartile / 1e3, change, change > 0.0 ? "SLOWER" : "faster");
 }
 
 void bench_report_compare(const struct bench_results *before, const struct bench_results *after)

@@ -1,6 +1,7 @@
 #include "bench_contenders.h"
 
 #include "mpi_settings.h"
+#include "round.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -122,13 +123,15 @@ static size_t add_mpi(struct bench_contenders *contenders, const struct bench_op
     char program[PATH_MAX];
     for (size_t i = 0; i < count; i++) {
         bool wanted = options->mpi == NULL || is_in_list(options->mpi, settings[i].name);
-        wanted = wanted && (options->mpi != NULL || !options->quick || added_count == 0);
+        bool crosses = settings[i].several_hosts && bench_options_host_max(options) > 1;
+        wanted = wanted && (options->mpi != NULL || !options->quick || added_count == 0 || crosses);
         if (!wanted || !bench_in_path(settings[i].prefix[0]) || !bench_engine_find(settings[i].program, program)) {
             continue;
         }
         struct bench_contender *added = add(contenders, BENCH_MPI, settings[i].name, program);
         added->prefix = settings[i].prefix;
         added->within_cores = settings[i].within_cores;
+        added->several_hosts = settings[i].several_hosts;
         added->extra[0] = "--variant";
         added->extra[1] = settings[i].name;
         added_count++;
@@ -152,14 +155,17 @@ static bool add_engine(struct bench_contenders *contenders, enum bench_engine_ki
         add_cann(contenders, options->cann, program);
         return true;
     }
-    (void)add(contenders, kind, kind == BENCH_EPX ? "in-place" : "", program);
+    struct bench_contender *plain = add(contenders, kind, kind == BENCH_EPX ? "in-place" : "", program);
+    plain->several_hosts = kind == BENCH_EPX || kind == BENCH_WIRE;
     if (kind == BENCH_EPX && options->views) {
         struct bench_contender *added = add(contenders, kind, "views", program);
+        added->several_hosts = true;
         added->extra[0] = "--views";
         added->extra[1] = "1";
     }
     if (kind == BENCH_EPX && options->private_memory) {
         struct bench_contender *added = add(contenders, kind, "staged", program);
+        added->several_hosts = true;
         added->extra[0] = "--private-memory";
         added->extra[1] = "1";
     }
@@ -174,7 +180,8 @@ bool bench_contenders_find(struct bench_contenders *contenders, const struct ben
     }
     for (size_t i = 0; i < options->engines.count; i++) {
         enum bench_engine_kind kind = (enum bench_engine_kind)options->engines.values[i];
-        if (add_engine(contenders, kind, options)) {
+        bool idle = kind == BENCH_WIRE && bench_options_host_max(options) == 1;
+        if (idle || add_engine(contenders, kind, options)) {
             continue;
         }
         (void)fprintf(stderr, "epx bench: engine %s is not there%s\n", bench_engine_names[kind],
@@ -184,6 +191,14 @@ bool bench_contenders_find(struct bench_contenders *contenders, const struct ben
         }
     }
     return contenders->count > 0;
+}
+
+bool bench_contender_fits(const struct bench_contender *contender, const struct bench_case *sizes)
+{
+    if (sizes->host_count > 1) {
+        return contender->several_hosts && (contender->kind != BENCH_MPI || sizes->rank_count % sizes->host_count == 0);
+    }
+    return contender->kind != BENCH_WIRE && (!contender->within_cores || sizes->rank_count <= bench_core_count());
 }
 
 /* ---- Command line -------------------------------------------------------------------------------------------- */
@@ -214,6 +229,7 @@ static void push_number(struct command_builder *builder, const char *name, int64
 static void push_case(struct command_builder *builder, const struct bench_case *sizes)
 {
     push_number(builder, "--ranks", sizes->rank_count);
+    push_number(builder, "--hosts", sizes->host_count);
     push_number(builder, "--bs", sizes->token_count);
     push_number(builder, "--hidden", sizes->hidden_elems);
     push_number(builder, "--topk", sizes->topk);
@@ -249,7 +265,7 @@ void bench_contender_command(const struct bench_contender *contender, const stru
     }
     push(&builder, contender->program);
     push_case(&builder, sizes);
-    if (round_trip && contender->kind != BENCH_CANN) {
+    if (round_trip && contender->kind != BENCH_CANN && contender->kind != BENCH_WIRE) {
         push(&builder, "--round-trip");
         push(&builder, "1");
     }

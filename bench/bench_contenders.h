@@ -15,7 +15,8 @@ struct bench_contender {
     char program[PATH_MAX];
     const char *const *prefix; /* words before the number of ranks and the program; null: none */
     const char *extra[2];      /* words after the case; null: none */
-    bool within_cores;         /* only for as many ranks as cores */
+    bool within_cores;         /* on one host only for as many ranks as cores */
+    bool several_hosts;        /* runs on several hosts */
     bool out;                  /* failed: not run any more */
 };
 
@@ -33,6 +34,9 @@ bool bench_engine_find(const char *name, char *out /* PATH_MAX */);
 
 /* Whether a program of that name is in PATH. */
 bool bench_in_path(const char *name);
+
+/* Whether a contender can run such a point. */
+bool bench_contender_fits(const struct bench_contender *contender, const struct bench_case *sizes);
 
 struct bench_command {
     char *argv[BENCH_WORD_MAX];

@@ -50,9 +50,11 @@ static bool take_record(struct bench_point *point, const json_t *record, bool *s
     struct bench_series *series =
         bench_point_series(point, text_of(record, "operation"), text_of(record, "engine"), text_of(record, "variant"));
     int64_t cpu_ns = number_of(record, "cpu_ns", -1);
+    int64_t wire_bytes = number_of(record, "wire_bytes", -1);
     const struct bench_times times = {.makespan_ns = (double)makespan_ns,
                                       .max_ns = (double)number_of(record, "max_ns", makespan_ns),
-                                      .cpu_ns = cpu_ns < 0 ? NAN : (double)cpu_ns};
+                                      .cpu_ns = cpu_ns < 0 ? NAN : (double)cpu_ns,
+                                      .wire_bytes = wire_bytes < 0 ? NAN : (double)wire_bytes};
     bench_repeat_add(bench_series_repeat(series, 0), &times);
     return true;
 }
@@ -110,12 +112,13 @@ static json_t *spread_json(const struct bench_spread *spread)
 
 static json_t *repeat_json(const struct bench_repeat *repeat)
 {
-    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "index", (json_int_t)repeat->index, "floor_ns",
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "index", (json_int_t)repeat->index, "floor_ns",
                      real_or_null(repeat->floor_ns), "mpi_ns", real_or_null(repeat->mpi_ns), "copying_ns",
                      real_or_null(repeat->copying_ns), "makespan_ns",
                      times_json(repeat, offsetof(struct bench_times, makespan_ns)), "max_ns",
                      times_json(repeat, offsetof(struct bench_times, max_ns)), "cpu_ns",
-                     times_json(repeat, offsetof(struct bench_times, cpu_ns)));
+                     times_json(repeat, offsetof(struct bench_times, cpu_ns)), "wire_bytes",
+                     times_json(repeat, offsetof(struct bench_times, wire_bytes)));
 }
 
 static json_t *series_json(const struct bench_point *point, const struct bench_series *series)
@@ -125,13 +128,14 @@ static json_t *series_json(const struct bench_point *point, const struct bench_s
     for (size_t i = 0; i < series->repeat_count; i++) {
         (void)json_array_append_new(repeats, repeat_json(&series->repeats[i]));
     }
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "operation", series->operation,
-                     "engine", series->engine, "variant", series->variant, "p50_ns", real_or_null(figures.p50_ns),
-                     "p90_ns", real_or_null(figures.p90_ns), "p99_ns", real_or_null(figures.p99_ns), "payload_gb_per_s",
-                     real_or_null(figures.gb_per_s), "percent_of_floor", spread_json(&figures.floor_percent),
-                     "times_over_mpi", spread_json(&figures.mpi_times), "ratio_to_copying",
-                     spread_json(&figures.to_copying), "cpu_ns_of_a_rank", real_or_null(figures.cpu_ns), "repeats",
-                     repeats);
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "operation",
+                     series->operation, "engine", series->engine, "variant", series->variant, "p50_ns",
+                     real_or_null(figures.p50_ns), "p90_ns", real_or_null(figures.p90_ns), "p99_ns",
+                     real_or_null(figures.p99_ns), "payload_gb_per_s", real_or_null(figures.gb_per_s),
+                     "percent_of_floor", spread_json(&figures.floor_percent), "times_over_mpi",
+                     spread_json(&figures.mpi_times), "ratio_to_copying", spread_json(&figures.to_copying),
+                     "cpu_ns_of_a_rank", real_or_null(figures.cpu_ns), "wire_bytes", real_or_null(figures.wire_bytes),
+                     "crossing_bytes", real_or_null(figures.crossing_bytes), "repeats", repeats);
 }
 
 static json_t *outcome_json(const struct bench_outcome *outcome)
@@ -152,14 +156,15 @@ static json_t *outcome_json(const struct bench_outcome *outcome)
 
 static json_t *sizes_json(const struct bench_case *sizes)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:b, s:I, s:b, s:I, s:I, s:I, s:I, s:I}", "ranks",
-                     (json_int_t)sizes->rank_count, "bs", (json_int_t)sizes->token_count, "hidden",
-                     (json_int_t)sizes->hidden_elems, "topk", (json_int_t)sizes->topk, "experts",
-                     (json_int_t)sizes->expert_count, "dtype", sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", "quant",
-                     sizes->quantize ? "int8" : "none", "zipf", sizes->zipf, "cold", (int)sizes->cold, "threads",
-                     (json_int_t)sizes->threads, "processes", (int)sizes->processes, "warmup",
-                     (json_int_t)sizes->warmup, "rounds", (json_int_t)sizes->rounds, "seed", (json_int_t)sizes->seed,
-                     "skew_us", (json_int_t)sizes->skew_us, "product_columns", (json_int_t)sizes->product_columns);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:b, s:I, s:b, s:I, s:I, s:I, s:I, s:I}", "ranks",
+                     (json_int_t)sizes->rank_count, "hosts", (json_int_t)sizes->host_count, "bs",
+                     (json_int_t)sizes->token_count, "hidden", (json_int_t)sizes->hidden_elems, "topk",
+                     (json_int_t)sizes->topk, "experts", (json_int_t)sizes->expert_count, "dtype",
+                     sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", "quant", sizes->quantize ? "int8" : "none", "zipf",
+                     sizes->zipf, "cold", (int)sizes->cold, "threads", (json_int_t)sizes->threads, "processes",
+                     (int)sizes->processes, "warmup", (json_int_t)sizes->warmup, "rounds", (json_int_t)sizes->rounds,
+                     "seed", (json_int_t)sizes->seed, "skew_us", (json_int_t)sizes->skew_us, "product_columns",
+                     (json_int_t)sizes->product_columns);
 }
 
 static json_t *point_json(const struct bench_point *point)
@@ -208,6 +213,7 @@ static void read_sizes(const json_t *object, struct bench_case *sizes)
 {
     *sizes = (struct bench_case)BENCH_CASE_INIT;
     sizes->rank_count = number_of(object, "ranks", 1);
+    sizes->host_count = number_of(object, "hosts", 1);
     sizes->token_count = number_of(object, "bs", 1);
     sizes->hidden_elems = number_of(object, "hidden", 1);
     sizes->topk = number_of(object, "topk", 1);
@@ -231,11 +237,14 @@ static void read_repeat(const json_t *object, struct bench_series *series)
     const json_t *makespans = json_object_get(object, "makespan_ns");
     const json_t *longest = json_object_get(object, "max_ns");
     const json_t *cpus = json_object_get(object, "cpu_ns");
+    const json_t *wires = json_object_get(object, "wire_bytes");
     for (size_t i = 0; i < json_array_size(makespans); i++) {
         const json_t *cpu = json_array_get(cpus, i);
+        const json_t *wire = json_array_get(wires, i);
         const struct bench_times times = {.makespan_ns = json_number_value(json_array_get(makespans, i)),
                                           .max_ns = json_number_value(json_array_get(longest, i)),
-                                          .cpu_ns = json_is_number(cpu) ? json_number_value(cpu) : NAN};
+                                          .cpu_ns = json_is_number(cpu) ? json_number_value(cpu) : NAN,
+                                          .wire_bytes = json_is_number(wire) ? json_number_value(wire) : NAN};
         bench_repeat_add(repeat, &times);
     }
 }

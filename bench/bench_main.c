@@ -6,6 +6,7 @@
 #include "bench_process.h"
 #include "bench_report.h"
 #include "bench_run.h"
+#include "hosts.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -53,14 +54,15 @@ static void complete_case(const struct bench_options *options, struct bench_case
 /* Every combination, BS changing fastest. False: some do not fit together. */
 static bool make_grid(const struct bench_options *options, struct bench_results *results)
 {
-    size_t count = options->bs.count * options->ranks.count * options->hidden.count * options->topk.count *
-                   options->experts.count * options->dtype.count * options->quant.count * options->zipf.count *
-                   options->cold.count * options->threads.count;
+    size_t count = options->bs.count * options->ranks.count * options->hosts.count * options->hidden.count *
+                   options->topk.count * options->experts.count * options->dtype.count * options->quant.count *
+                   options->zipf.count * options->cold.count * options->threads.count;
     for (size_t i = 0; i < count; i++) {
         struct bench_case sizes = BENCH_CASE_INIT;
         size_t place = i;
         sizes.token_count = pick(&options->bs, &place);
         sizes.rank_count = pick(&options->ranks, &place);
+        sizes.host_count = pick(&options->hosts, &place);
         sizes.hidden_elems = pick(&options->hidden, &place);
         sizes.topk = pick(&options->topk, &place);
         sizes.expert_count = pick(&options->experts, &place);
@@ -90,6 +92,14 @@ static void end_by_signal(int number)
     (void)raise(number);
 }
 
+/* As many as the largest point has, for all engines; they are gone when this program is. */
+static bool show_hosts(const struct bench_options *options)
+{
+    struct bench_hosts hosts;
+    int64_t most = bench_options_host_max(options);
+    return most == 1 || (bench_hosts_make(&hosts, most, "epx bench") && bench_hosts_show(&hosts));
+}
+
 static int measure(const struct bench_options *options, struct bench_results *results)
 {
     struct bench_run run = {.options = options};
@@ -98,6 +108,9 @@ static int measure(const struct bench_options *options, struct bench_results *re
     }
     bench_environment_read(&results->environment);
     bench_process_prepare();
+    if (!show_hosts(options)) {
+        return 2;
+    }
     bench_report_head(&results->environment);
     run.point_count = results->point_count;
     for (; run.point_index < run.point_count; run.point_index++) {
@@ -128,6 +141,7 @@ static int write_all(const struct bench_options *options, const struct bench_res
                      const struct bench_results *before)
 {
     bench_report_starts(results);
+    bench_report_hosts(results);
     bench_report_foot(results);
     if (options->compare != NULL) {
         bench_report_compare(before, results);

@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const bench_engine_names[BENCH_ENGINE_COUNT] = {"floor", "epx", "cann", "mpi"};
+const char *const bench_engine_names[BENCH_ENGINE_COUNT] = {"floor", "epx", "cann", "mpi", "wire"};
 
 enum {
     KEY_RANKS = 256,
+    KEY_HOSTS,
     KEY_BS,
     KEY_HIDDEN,
     KEY_TOPK,
@@ -45,6 +46,8 @@ enum {
 static const struct argp_option option_list[] = {
     {NULL, 0, NULL, 0, "The grid; LIST is values with commas, and every combination is measured:", 1},
     {"ranks", KEY_RANKS, "LIST", 0, "ranks (default 2,16)", 1},
+    {"hosts", KEY_HOSTS, "LIST", 0,
+     "hosts that the ranks lie on; more than 1 are network namespaces of this one, which needs root (default 1)", 1},
     {"bs", KEY_BS, "LIST", 0, "tokens of each rank (default 8,64,256)", 1},
     {"hidden", KEY_HIDDEN, "LIST", 0, "elements of a token (default 7168)", 1},
     {"topk", KEY_TOPK, "LIST", 0, "experts of a token (default 8)", 1},
@@ -55,7 +58,7 @@ static const struct argp_option option_list[] = {
     {"cold", KEY_COLD, "LIST", 0, "1: caches are swept before each operation (default 0)", 1},
     {"threads", KEY_THREADS, "LIST", 0, "threads of a rank; 0: the library's default (default 0)", 1},
     {NULL, 0, NULL, 0, "What is run:", 2},
-    {"engines", KEY_ENGINES, "LIST", 0, "floor, epx, cann, mpi (default: all that are there)", 2},
+    {"engines", KEY_ENGINES, "LIST", 0, "floor, epx, cann, mpi, wire (default: all that are there)", 2},
     {"mpi", KEY_MPI, "LIST", 0, "names of MPI settings (default: all that are there)", 2},
     {"cann", KEY_CANN, "LIST", 0, "variants of the CANN engine (default repeatable)", 2},
     {"private-memory", KEY_PRIVATE, NULL, 0, "also epx with tensors that peers cannot read in place", 2},
@@ -164,6 +167,7 @@ static bool read_grid(int key, const char *text, struct argp_state *state, struc
         size_t list;
     } lists[] = {
         {KEY_RANKS, {"ranks", 1, 4096, true, NULL, 0}, offsetof(struct bench_options, ranks)},
+        {KEY_HOSTS, {"hosts", 1, BENCH_HOST_MAX, true, NULL, 0}, offsetof(struct bench_options, hosts)},
         {KEY_BS, {"bs", 1, 1 << 20, true, NULL, 0}, offsetof(struct bench_options, bs)},
         {KEY_HIDDEN, {"hidden", 1, 1 << 20, true, NULL, 0}, offsetof(struct bench_options, hidden)},
         {KEY_TOPK, {"topk", 1, 4096, true, NULL, 0}, offsetof(struct bench_options, topk)},
@@ -199,6 +203,7 @@ static void complete(struct argp_state *state, struct bench_options *options)
 {
     options->engines_given = options->engines.count > 0;
     fill(&options->ranks, options->quick ? 1 : 2, (const double[]){2, 16});
+    fill(&options->hosts, 1, (const double[]){1});
     fill(&options->bs, options->quick ? 2 : 3, (const double[]){8, 64, 256});
     fill(&options->hidden, 1, (const double[]){7168});
     fill(&options->topk, 1, (const double[]){8});
@@ -208,7 +213,8 @@ static void complete(struct argp_state *state, struct bench_options *options)
     fill(&options->zipf, 1, (const double[]){0});
     fill(&options->cold, 1, (const double[]){0});
     fill(&options->threads, 1, (const double[]){0});
-    fill(&options->engines, BENCH_ENGINE_COUNT, (const double[]){BENCH_FLOOR, BENCH_EPX, BENCH_CANN, BENCH_MPI});
+    fill(&options->engines, BENCH_ENGINE_COUNT,
+         (const double[]){BENCH_FLOOR, BENCH_EPX, BENCH_CANN, BENCH_MPI, BENCH_WIRE});
     options->repeats = options->repeats > 0 ? options->repeats : options->quick ? 3 : 9;
     options->rounds = options->rounds >= 0 ? options->rounds : options->quick ? 5 : 0;
     if (options->from != NULL && options->json != NULL) {
@@ -258,6 +264,15 @@ static error_t read_option(int key, char *text, struct argp_state *state)
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
+}
+
+int64_t bench_options_host_max(const struct bench_options *options)
+{
+    double most = 1;
+    for (size_t i = 0; i < options->hosts.count; i++) {
+        most = options->hosts.values[i] > most ? options->hosts.values[i] : most;
+    }
+    return (int64_t)most;
 }
 
 void bench_options_read(struct bench_options *options, int argc, char **argv)

@@ -11,12 +11,12 @@ struct bench_list { /* of numbers, or of places in a list of names */
     size_t count;
 };
 
-enum bench_engine_kind { BENCH_FLOOR, BENCH_EPX, BENCH_CANN, BENCH_MPI, BENCH_ENGINE_COUNT };
+enum bench_engine_kind { BENCH_FLOOR, BENCH_EPX, BENCH_CANN, BENCH_MPI, BENCH_WIRE, BENCH_ENGINE_COUNT };
 extern const char *const bench_engine_names[BENCH_ENGINE_COUNT];
 
 struct bench_options {
     /* The grid. */
-    struct bench_list ranks, bs, hidden, topk, experts, dtype, quant, zipf, cold, threads;
+    struct bench_list ranks, hosts, bs, hidden, topk, experts, dtype, quant, zipf, cold, threads;
     struct bench_list engines; /* enum bench_engine_kind */
     bool engines_given;
     const char *mpi;  /* names of settings, with commas; null: all */
@@ -41,6 +41,9 @@ struct bench_options {
     const char *compare;
     const char *from; /* results to show in place of measuring */
 };
+
+/* Of the points of the grid. */
+int64_t bench_options_host_max(const struct bench_options *options);
 
 /* Ends the program: with status 2 and a text that names option and value when one is wrong, 0 after --help. */
 void bench_options_read(struct bench_options *options, int argc, char **argv);

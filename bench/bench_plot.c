@@ -25,9 +25,9 @@ struct panel {
 
 static bool same_but_tokens(const struct bench_case *a, const struct bench_case *b)
 {
-    return a->rank_count == b->rank_count && a->hidden_elems == b->hidden_elems && a->topk == b->topk &&
-           a->expert_count == b->expert_count && a->dtype == b->dtype && a->quantize == b->quantize &&
-           a->zipf == b->zipf && a->cold == b->cold && a->threads == b->threads;
+    return a->rank_count == b->rank_count && a->host_count == b->host_count && a->hidden_elems == b->hidden_elems &&
+           a->topk == b->topk && a->expert_count == b->expert_count && a->dtype == b->dtype &&
+           a->quantize == b->quantize && a->zipf == b->zipf && a->cold == b->cold && a->threads == b->threads;
 }
 
 static size_t find_panels(const struct bench_results *results, struct panel *panels)
@@ -72,7 +72,7 @@ static size_t add_lines(const struct bench_point *point, const char *operation, 
 
 static size_t find_lines(const struct bench_results *results, const struct panel *panel, struct line *lines)
 {
-    static const char *const engines[] = {"floor", "epx", "cann", "mpi"};
+    static const char *const engines[] = {"floor", "epx", "cann", "mpi", "wire"};
     size_t count = 0;
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
         for (size_t j = 0; j < results->point_count; j++) {
@@ -134,9 +134,11 @@ static void put_panel(FILE *out, const struct bench_results *results, const stru
         put_data(out, results, panel, &lines[i], i);
     }
     put_range(out, results, panel);
-    (void)fprintf(out, "set title \"%s, %" PRId64 " ranks, H %" PRId64 ", K %" PRId64 ", E %" PRId64 ", %s%s%s%s\"\n",
-                  panel->operation, sizes->rank_count, sizes->hidden_elems, sizes->topk, sizes->expert_count,
-                  sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", sizes->quantize ? " int8" : "",
+    (void)fprintf(out,
+                  "set title \"%s, %" PRId64 " ranks on %" PRId64 ", H %" PRId64 ", K %" PRId64 ", E %" PRId64
+                  ", %s%s%s%s\"\n",
+                  panel->operation, sizes->rank_count, sizes->host_count, sizes->hidden_elems, sizes->topk,
+                  sizes->expert_count, sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", sizes->quantize ? " int8" : "",
                   sizes->zipf > 0.0 ? " zipf" : "", sizes->cold ? " cold" : "");
     for (size_t i = 0; i < count; i++) {
         (void)fprintf(out, "%s $line%zu using 1:2:3:4 with yerrorlines linestyle %zu title \"%s %s\" noenhanced",

@@ -13,9 +13,9 @@ void bench_report_head(const struct bench_environment *environment)
                  " GiB of memory, %s\n#\n",
                  environment->version, environment->time, environment->processor, environment->cores,
                  environment->last_level_cache_bytes >> 20, environment->memory_bytes >> 30, environment->kernel);
-    (void)printf("# %-16s %5s %5s %6s %3s %4s %-5s %-5s %-12s %-26s %9s %9s %9s %8s  %-18s %-18s %s\n", "operation",
-                 "ranks", "BS", "H", "K", "E", "dtype", "quant", "with", "engine/variant", "p50 us", "p90 us", "p99 us",
-                 "GB/s", "% of floor", "x over MPI", "to copying");
+    (void)printf("# %-16s %5s %5s %5s %6s %3s %4s %-5s %-5s %-12s %-26s %9s %9s %9s %8s  %-18s %-18s %s\n", "operation",
+                 "hosts", "ranks", "BS", "H", "K", "E", "dtype", "quant", "with", "engine/variant", "p50 us", "p90 us",
+                 "p99 us", "GB/s", "% of floor", "x over MPI", "to copying");
     (void)fflush(stdout);
 }
 
@@ -74,18 +74,19 @@ static void print_line(const struct bench_point *point, const struct bench_serie
     print_spread(&figures.floor_percent, 0, floor, sizeof floor);
     print_spread(&figures.mpi_times, 2, mpi, sizeof mpi);
     print_spread(&figures.to_copying, 2, copying, sizeof copying);
-    (void)printf("  %-16s %5" PRId64 " %5" PRId64 " %6" PRId64 " %3" PRId64 " %4" PRId64
+    (void)printf("  %-16s %5" PRId64 " %5" PRId64 " %5" PRId64 " %6" PRId64 " %3" PRId64 " %4" PRId64
                  " %-5s %-5s %-12s %-26s %9.1f %9.1f %9.1f %8.2f  %-18s %-18s %s\n",
-                 series->operation, sizes->rank_count, sizes->token_count, sizes->hidden_elems, sizes->topk,
-                 sizes->expert_count, sizes->dtype == BENCH_BF16 ? "bf16" : "fp16", sizes->quantize ? "int8" : "none",
-                 with, name, figures.p50_ns / 1e3, figures.p90_ns / 1e3, figures.p99_ns / 1e3, figures.gb_per_s, floor,
-                 mpi, copying);
+                 series->operation, sizes->host_count, sizes->rank_count, sizes->token_count, sizes->hidden_elems,
+                 sizes->topk, sizes->expert_count, sizes->dtype == BENCH_BF16 ? "bf16" : "fp16",
+                 sizes->quantize ? "int8" : "none", with, name, figures.p50_ns / 1e3, figures.p90_ns / 1e3,
+                 figures.p99_ns / 1e3, figures.gb_per_s, floor, mpi, copying);
 }
 
 void bench_report_point(const struct bench_point *point, bool all_variants)
 {
-    static const char *const operations[] = {"dispatch", "combine", "round_trip", "dispatch+product", "product"};
-    static const char *const engines[] = {"floor", "epx", "cann", "mpi"};
+    static const char *const operations[] = {"dispatch",         "combine", "round_trip",
+                                             "dispatch+product", "product", "stream"};
+    static const char *const engines[] = {"floor", "epx", "cann", "mpi", "wire"};
     for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         for (size_t j = 0; j < sizeof engines / sizeof engines[0]; j++) {
             bool several = strcmp(engines[j], "floor") == 0 || strcmp(engines[j], "mpi") == 0;
@@ -116,12 +117,14 @@ void bench_report_foot(const struct bench_results *results)
             repeats = count > repeats ? count : repeats;
         }
     }
-    (void)printf("#\n# us: from the first rank in to the last one out; medians over %zu repeats. GB/s: rows delivered, "
-                 "by p50.\n# %% of floor: speed, 100 = as fast as the same bytes without a protocol; x over MPI: how "
-                 "often faster than\n# the best MPI setting; to copying: time, where rows are read, as a part of that "
-                 "of epx/in-place; each within a "
-                 "repeat:\n# median (least-most).\n",
-                 repeats);
+    (void)printf(
+        "#\n# us: from the first rank in to the last one out; medians over %zu repeats. GB/s: rows delivered, "
+        "by p50.\n# %% of floor: speed, 100 = as fast as the same bytes without a protocol (with several hosts: as "
+        "the wire); x over MPI:\n# how often faster than the best MPI setting; to copying: time, where rows are read, "
+        "as a part of that "
+        "of epx/in-place; each within a "
+        "repeat:\n# median (least-most).\n",
+        repeats);
 }
 
 static double in_us(int64_t ns)
@@ -186,6 +189,10 @@ static void put_series(FILE *out, const struct bench_point *point, const struct 
     (void)fprintf(out, ",%" PRId64, sizes->product_columns);
     put_spread(out, &figures.to_copying);
     put_number(out, figures.cpu_ns);
+    (void)fprintf(out, ",%" PRId64, sizes->host_count);
+    put_number(out, figures.wire_bytes);
+    put_number(out, figures.crossing_bytes);
+    put_number(out, bench_percent_of_stream(point, &figures));
     (void)fprintf(out, "\n");
 }
 
@@ -199,7 +206,7 @@ bool bench_report_csv(const char *path, const struct bench_results *results)
                       "engine,variant,repeats,p50_ns,p90_ns,p99_ns,payload_gb_per_s,percent_of_floor,"
                       "percent_of_floor_min,percent_of_floor_max,times_over_mpi,times_over_mpi_min,"
                       "times_over_mpi_max,product_columns,ratio_to_copying,ratio_to_copying_min,ratio_to_copying_max,"
-                      "cpu_ns_of_a_rank\n");
+                      "cpu_ns_of_a_rank,hosts,wire_bytes,crossing_bytes,percent_of_one_stream\n");
         for (size_t i = 0; i < results->point_count; i++) {
             for (size_t j = 0; j < results->points[i].series_count; j++) {
                 put_series(out, &results->points[i], &results->points[i].series[j]);

@@ -12,6 +12,9 @@ void bench_report_foot(const struct bench_results *results);
 /* Start-up times of the engines, which the table leaves out. */
 void bench_report_starts(const struct bench_results *results);
 
+/* What crossed between hosts; nothing where all points are on one. */
+void bench_report_hosts(const struct bench_results *results);
+
 /* False: cannot be written, said on standard error. */
 bool bench_report_csv(const char *path, const struct bench_results *results);
 

@@ -1,5 +1,7 @@
 #include "bench_results.h"
 
+#include "crossing.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +55,8 @@ struct bench_point *bench_results_add_point(struct bench_results *results, const
     struct bench_point *point = append(&points, &results->point_count, sizeof *point);
     results->points = points;
     point->sizes = *sizes;
+    point->dispatch_crossing_bytes = (double)bench_crossing_bytes(sizes, false);
+    point->combine_crossing_bytes = (double)bench_crossing_bytes(sizes, true);
     return point;
 }
 
@@ -213,11 +217,12 @@ static bool has_copying_twin(const struct bench_series *series)
 
 void bench_point_relate(struct bench_point *point)
 {
+    const char *floor = point->sizes.host_count > 1 ? "wire" : "floor";
     for (size_t i = 0; i < point->series_count; i++) {
         struct bench_series *series = &point->series[i];
         for (size_t j = 0; j < series->repeat_count; j++) {
             struct bench_repeat *repeat = &series->repeats[j];
-            repeat->floor_ns = best_of_repeat(point, series->operation, "floor", NULL, repeat->index);
+            repeat->floor_ns = best_of_repeat(point, series->operation, floor, NULL, repeat->index);
             repeat->mpi_ns = best_of_repeat(point, series->operation, "mpi", NULL, repeat->index);
             if (has_copying_twin(series)) {
                 repeat->copying_ns = best_of_repeat(point, series->operation, "epx", copying_variant, repeat->index);
@@ -232,6 +237,9 @@ double bench_payload_bytes(const struct bench_case *sizes, const char *operation
         (double)sizes->rank_count * (double)sizes->token_count * (double)sizes->topk * (double)sizes->hidden_elems;
     double dispatch = elems * (sizes->quantize ? 1.0 : 2.0);
     double combine = elems * 2.0;
+    if (strcmp(operation, "stream") == 0) {
+        return (double)BENCH_STREAM_BYTES;
+    }
     if (strcmp(operation, "combine") == 0) {
         return combine;
     }
@@ -250,10 +258,32 @@ static struct bench_spread spread_of_known(double *values, size_t count)
     return bench_spread_of(values, known);
 }
 
+static double crossing_bytes(const struct bench_point *point, const char *operation)
+{
+    double dispatch = point->dispatch_crossing_bytes;
+    double combine = point->combine_crossing_bytes;
+    if (point->sizes.host_count == 1) {
+        return NAN;
+    }
+    return strcmp(operation, "combine") == 0      ? combine
+           : strcmp(operation, "round_trip") == 0 ? dispatch + combine
+           : strcmp(operation, "stream") == 0     ? (double)BENCH_STREAM_BYTES
+                                                  : dispatch;
+}
+
+static double mean_wire_bytes(const struct bench_repeat *repeat)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < repeat->count; i++) {
+        sum += repeat->times[i].wire_bytes;
+    }
+    return sum / (double)repeat->count;
+}
+
 struct bench_figures bench_series_figures(const struct bench_point *point, const struct bench_series *series)
 {
     size_t count = series->repeat_count;
-    double *values = must_have(malloc((7 * count + 1) * sizeof *values));
+    double *values = must_have(malloc((8 * count + 1) * sizeof *values));
     for (size_t i = 0; i < count; i++) {
         const struct bench_repeat *repeat = &series->repeats[i];
         values[i] = bench_repeat_percentile(repeat, 0.5);
@@ -262,6 +292,7 @@ struct bench_figures bench_series_figures(const struct bench_point *point, const
         values[3 * count + i] = repeat->floor_ns / values[i] * 100.0;
         values[4 * count + i] = repeat->mpi_ns / values[i];
         values[5 * count + i] = values[i] / repeat->copying_ns;
+        values[7 * count + i] = mean_wire_bytes(repeat);
         values[6 * count + i] = percentile_of(repeat, offsetof(struct bench_times, cpu_ns), 0.5);
     }
     struct bench_figures figures = {.p50_spread_ns = spread_of_known(values, count)};
@@ -272,6 +303,8 @@ struct bench_figures bench_series_figures(const struct bench_point *point, const
     figures.mpi_times = spread_of_known(values + 4 * count, count);
     figures.to_copying = spread_of_known(values + 5 * count, count);
     figures.cpu_ns = spread_of_known(values + 6 * count, count).median;
+    figures.wire_bytes = spread_of_known(values + 7 * count, count).median;
+    figures.crossing_bytes = crossing_bytes(point, series->operation);
     figures.gb_per_s = bench_payload_bytes(&point->sizes, series->operation) / figures.p50_ns;
     free(values);
     return figures;
@@ -293,4 +326,14 @@ const struct bench_series *bench_point_best(const struct bench_point *point, con
         }
     }
     return best;
+}
+
+double bench_percent_of_stream(const struct bench_point *point, const struct bench_figures *figures)
+{
+    const struct bench_series *stream = bench_point_find(point, "stream", "wire", "one");
+    if (stream == NULL || isnan(figures->crossing_bytes)) {
+        return NAN;
+    }
+    struct bench_figures alone = bench_series_figures(point, stream);
+    return figures->crossing_bytes / figures->p50_ns * alone.p50_ns / alone.crossing_bytes * 100.0;
 }

@@ -12,8 +12,9 @@
 
 struct bench_times { /* of one timed operation */
     double makespan_ns;
-    double max_ns; /* largest of the ranks' own */
-    double cpu_ns; /* processor time of a rank; NaN: unknown */
+    double max_ns;     /* largest of the ranks' own */
+    double cpu_ns;     /* processor time of a rank; NaN: unknown */
+    double wire_bytes; /* that all hosts sent; NaN: unknown */
 };
 
 struct bench_repeat {
@@ -64,6 +65,8 @@ struct bench_point {
     size_t series_count;
     struct bench_outcome *outcomes;
     size_t outcome_count;
+    double dispatch_crossing_bytes; /* that have to go from host to host; 0 on one */
+    double combine_crossing_bytes;
     int64_t repeats_refused;  /* floors around them differed too much, so they were done again */
     int64_t repeats_unsteady; /* the same, but kept, because enough had been done again */
 };
@@ -115,10 +118,15 @@ struct bench_figures { /* of one series */
     struct bench_spread floor_percent; /* speed in percent of the floor's; over repeats */
     struct bench_spread mpi_times;     /* how often faster than MPI; over repeats */
     struct bench_spread to_copying;    /* time as a part of that of the epx that copies rows; over repeats */
+    double wire_bytes;                 /* of an operation: the mean of a repeat's, median of repeats; NaN: unknown */
+    double crossing_bytes;             /* what of them had to cross; NaN: one host */
     double cpu_ns;                     /* of a rank: median of the repeats' medians */
     struct bench_spread p50_spread_ns; /* of the repeats' medians */
 };
 struct bench_figures bench_series_figures(const struct bench_point *point, const struct bench_series *series);
+
+/* How fast what had to cross did, in percent of one bare TCP stream; NaN: unknown. */
+double bench_percent_of_stream(const struct bench_point *point, const struct bench_figures *figures);
 
 /* Bytes of the rows that the operation must deliver, over all ranks. */
 double bench_payload_bytes(const struct bench_case *sizes, const char *operation);

@@ -53,9 +53,10 @@ static void show_progress(void *context)
         return;
     }
     last_ns = now_ns;
-    (void)fprintf(stderr, "%spoint %zu/%zu (%lld ranks, BS %lld, %s), repeat %lld/%lld: %s %s%s",
+    (void)fprintf(stderr, "%spoint %zu/%zu (%lld ranks, %lld hosts, BS %lld, %s), repeat %lld/%lld: %s %s%s",
                   terminal ? "\r\033[K" : "epx bench: ", progress->run->point_index + 1, progress->run->point_count,
-                  (long long)progress->sizes->rank_count, (long long)progress->sizes->token_count,
+                  (long long)progress->sizes->rank_count, (long long)progress->sizes->host_count,
+                  (long long)progress->sizes->token_count,
                   progress->sizes->quantize              ? "int8"
                   : progress->sizes->dtype == BENCH_BF16 ? "bf16"
                                                          : "fp16",
@@ -102,11 +103,17 @@ static bool run_contender(struct point_run *now, struct bench_contender *contend
     return end != BENCH_INTERRUPTED;
 }
 
-static struct bench_contender *find_floor(struct bench_run *run)
+/* What is run around the others. */
+static enum bench_engine_kind floor_of(const struct bench_point *point)
+{
+    return point->sizes.host_count > 1 ? BENCH_WIRE : BENCH_FLOOR;
+}
+
+static struct bench_contender *find_floor(struct bench_run *run, const struct bench_point *point)
 {
     for (size_t i = 0; i < run->contenders.count; i++) {
         struct bench_contender *contender = &run->contenders.list[i];
-        if (contender->kind == BENCH_FLOOR && !contender->out) {
+        if (contender->kind == floor_of(point) && !contender->out) {
             return contender;
         }
     }
@@ -115,7 +122,7 @@ static struct bench_contender *find_floor(struct bench_run *run)
 
 static bool run_floor(struct point_run *now, struct bench_point *into)
 {
-    struct bench_contender *floor = find_floor(now->run);
+    struct bench_contender *floor = find_floor(now->run, now->point);
     return floor == NULL || run_contender(now, floor, into);
 }
 
@@ -176,7 +183,7 @@ static void check_outcomes(struct bench_run *run, const struct bench_point *poin
 
 static double best_floor_ns(const struct bench_point *floor, const char *operation)
 {
-    const struct bench_series *best = bench_point_best(floor, operation, "floor");
+    const struct bench_series *best = bench_point_best(floor, operation, bench_engine_names[floor_of(floor)]);
     return best != NULL ? bench_repeat_percentile(&best->repeats[0], 0.5) : NAN;
 }
 
@@ -198,8 +205,9 @@ static bool run_others(struct point_run *now, struct bench_point *into)
     struct bench_contenders *contenders = &now->run->contenders;
     for (size_t i = 0; i < contenders->count; i++) {
         struct bench_contender *contender = &contenders->list[(i + (size_t)now->progress.repeat) % contenders->count];
-        bool fits = !contender->within_cores || now->point->sizes.rank_count <= bench_core_count();
-        if (contender->kind != BENCH_FLOOR && !contender->out && fits && !run_contender(now, contender, into)) {
+        bool runs = contender->kind != floor_of(now->point) && !contender->out &&
+                    bench_contender_fits(contender, &now->point->sizes);
+        if (runs && !run_contender(now, contender, into)) {
             return false;
         }
     }

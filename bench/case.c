@@ -19,6 +19,7 @@ struct number_option {
 
 static const struct number_option number_options[] = {
     {"ranks", offsetof(struct bench_case, rank_count), 1, 4096},
+    {"hosts", offsetof(struct bench_case, host_count), 1, BENCH_HOST_MAX},
     {"bs", offsetof(struct bench_case, token_count), 1, 1 << 20},
     {"hidden", offsetof(struct bench_case, hidden_elems), 1, 1 << 20},
     {"topk", offsetof(struct bench_case, topk), 1, 4096},
@@ -170,6 +171,16 @@ bool bench_case_check(const struct bench_case *bench)
     int64_t rows = bench->rank_count * bench->token_count * bench->topk; /* at most 2^44, by the limit of each */
     if (rows > INT32_MAX) {
         (void)fprintf(stderr, "--ranks * --bs * --topk is %lld rows, must be at most %d\n", (long long)rows, INT32_MAX);
+        return false;
+    }
+    if (bench->host_count > bench->rank_count) {
+        (void)fprintf(stderr, "--hosts is %lld, must be at most the %lld ranks\n", (long long)bench->host_count,
+                      (long long)bench->rank_count);
+        return false;
+    }
+    if (bench->host_count > 1 && !bench->processes) {
+        (void)fprintf(stderr, "--hosts is %lld, must be 1 with --processes 0: threads are on one host\n",
+                      (long long)bench->host_count);
         return false;
     }
     if (bench->product_columns != 0 && !bench->processes) {

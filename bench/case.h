@@ -3,9 +3,11 @@
  * rounds are timed and the records they print. A measuring program ("engine") runs one case with all its ranks, and
  * `epx bench` runs engines one after the other, again and again, and compares.
  *
- * Engines: floor (the bytes alone), epx (door 1), cann (door 2), mpi (the pipeline that MPI users write).
+ * Engines: floor (the bytes alone), epx (door 1), cann (door 2), mpi (the pipeline that MPI users write), wire (with
+ * several hosts: the bytes that cross, alone).
  *
- * Command line of an engine: --ranks R --bs BS --hidden H --topk K --experts E --dtype bf16|fp16 --quant none|int8
+ * Command line of an engine: --ranks R --hosts H --bs BS --hidden H --topk K --experts E --dtype bf16|fp16 --quant
+ * none|int8
  * --zipf S --cold 0|1 --threads T --processes 0|1 --warmup N --rounds N --seed N --skew-us N --check 0|1 --cpu-time
  * 0|1, and its own options (floor, epx and mpi: --round-trip 0|1).
  *
@@ -17,7 +19,8 @@
  * Records, one JSON object a line on standard output (rank 0's, or the parent's):
  *   {"record":"sample","engine":…,"variant":…,"operation":"dispatch"|"combine"|"round_trip"|…,"round":i,
  *    "makespan_ns":first in to last out,"max_ns":largest of the ranks' own times,
- *    "cpu_ns":processor time, user and system, of all threads of a rank; the mean of the ranks; with --cpu-time 1}
+ *    "cpu_ns":processor time, user and system, of all threads of a rank; the mean of the ranks; with --cpu-time 1,
+ *    "wire_bytes":what all hosts sent through their interfaces meanwhile, with several hosts}
  *   {"record":"summary","engine":…,"variant":…,"version":…,"isa":of the kernels,"dispatch_digest":"16 hex",
  *    "combine_digest":"16 hex","product_digest":"16 hex","wrong":n,"create_ns":…,"plan_ns":…,"first_dispatch_ns":…,
  *    "first_combine_ns":…,
@@ -34,9 +37,14 @@
 enum bench_dtype { BENCH_FP16 = 0, BENCH_BF16 = 1 };
 
 #define BENCH_PRODUCT_COLUMNS_MAX 65536
+#define BENCH_HOST_MAX            64
+
+/* What a sample of the operation "stream" moves: one TCP stream from host 0 to host 1 (engine wire). */
+#define BENCH_STREAM_BYTES ((int64_t)32 << 20)
 
 struct bench_case {
     int64_t rank_count;
+    int64_t host_count;  /* network namespaces that the ranks lie in; 1: this host */
     int64_t token_count; /* BS, of every rank */
     int64_t hidden_elems;
     int64_t topk;
@@ -58,12 +66,18 @@ struct bench_case {
 
 #define BENCH_CASE_INIT                                                                                                \
     {                                                                                                                  \
-        16, 64, 7168, 8, 16, BENCH_BF16, false, 0.0, false, 0, true, 5, 30, 1, 0, true, false, 0                       \
+        16, 1, 64, 7168, 8, 16, BENCH_BF16, false, 0.0, false, 0, true, 5, 30, 1, 0, true, false, 0                    \
     }
 
 /* Takes argv[*at] (and its value) when it is an option of a case. Returns 1: taken, *at is at the next; 0: none of
  * these; -1: bad value, said on standard error. */
 int bench_case_option(struct bench_case *bench, int argc, char **argv, int *at);
+
+/* Where a rank is: hosts have equally many, or one more or less, in order. */
+static inline int64_t bench_case_host(const struct bench_case *bench, int64_t rank)
+{
+    return rank * bench->host_count / bench->rank_count;
+}
 
 /* Whether the sizes fit together; says on standard error what does not. */
 bool bench_case_check(const struct bench_case *bench);

@@ -37,7 +37,8 @@ static void print_samples(const struct epx_case *options, const struct bench_wor
                                           .round = round,
                                           .makespan_ns = bench_makespan_ns(world, index),
                                           .max_ns = bench_longest_ns(world, index),
-                                          .cpu_ns = bench_cpu_per_rank_ns(world, index)};
+                                          .cpu_ns = bench_cpu_per_rank_ns(world, index),
+                                          .wire_bytes = bench_wire_bytes(world, index)};
             bench_sample_print(&sample);
         }
     }
@@ -161,9 +162,14 @@ int main(int argc, char **argv)
         return 2;
     }
     const struct bench_case *bench = &options.bench;
+    struct bench_hosts hosts;
+    if (bench->host_count > 1 && !bench_hosts_get(&hosts, bench->host_count, "epx-bench-epx")) {
+        return 1;
+    }
     struct bench_world world = {.bench = bench,
                                 .operation_count = epx_case_operation_count(&options),
-                                .shared_bytes = epx_case_shared_bytes(bench)};
+                                .shared_bytes = epx_case_shared_bytes(bench),
+                                .hosts = bench->host_count > 1 ? &hosts : NULL};
     if (bench_world_map(&world) != 0) {
         return 1;
     }

@@ -5,6 +5,7 @@
  *   --round-trip 0|1   also times dispatch and combine back to back
  */
 #include "expect.h"
+#include "hosts.h"
 #include "kernel/kernel.h"
 #include "mpi_exchange.h"
 #include "world.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Timed operations of a round. */
 enum operation { DISPATCH, COMBINE, ROUND_TRIP };
@@ -21,6 +23,7 @@ struct engine {
     const char *variant;
     bool round_trip;
     int rank;
+    int sent_counter; /* of bench_hosts_sent_bytes */
     uint16_t *x;
     int32_t *expert_ids;
     float *weights;
@@ -59,11 +62,21 @@ static void *allocate(size_t count, size_t size)
 
 /* ---- Rounds -------------------------------------------------------------------------------------------------- */
 
+/* By the first rank of each of several hosts; with the two barriers' messages. */
+static int64_t sent_bytes(struct engine *engine)
+{
+    bool speaks = engine->bench.host_count > 1 &&
+                  (engine->rank == 0 ||
+                   bench_case_host(&engine->bench, engine->rank - 1) != bench_case_host(&engine->bench, engine->rank));
+    return speaks ? bench_hosts_sent_bytes(&engine->sent_counter) : 0;
+}
+
 static void run_timed(struct engine *engine, int64_t turn, enum operation operation)
 {
     struct bench_span *span = &engine->spans[turn];
     bench_sweep_run(&engine->sweep);
-    MPI_Barrier(MPI_COMM_WORLD);
+    int64_t sent_before = sent_bytes(engine);
+    mpi_exchange_meet(engine->exchange.yields);
     bench_skew_wait(&engine->bench, engine->rank, turn);
     span->cpu_ns = bench_cpu_ns(&engine->bench);
     span->start_ns = bench_now_ns();
@@ -75,7 +88,8 @@ static void run_timed(struct engine *engine, int64_t turn, enum operation operat
     }
     span->end_ns = bench_now_ns();
     span->cpu_ns = bench_cpu_ns(&engine->bench) - span->cpu_ns;
-    MPI_Barrier(MPI_COMM_WORLD);
+    mpi_exchange_meet(engine->exchange.yields);
+    span->wire_bytes = sent_bytes(engine) - sent_before;
 }
 
 static void run_experts(struct engine *engine)
@@ -179,7 +193,8 @@ static void print_samples(const struct engine *engine, const struct bench_world 
                                             .round = i / count,
                                             .makespan_ns = bench_makespan_ns(world, index),
                                             .max_ns = bench_longest_ns(world, index),
-                                            .cpu_ns = bench_cpu_per_rank_ns(world, index)};
+                                            .cpu_ns = bench_cpu_per_rank_ns(world, index),
+                                            .wire_bytes = bench_wire_bytes(world, index)};
         bench_sample_print(&sample);
     }
 }
@@ -267,6 +282,30 @@ static bool read_options(struct engine *engine, int argc, char **argv)
     return bench_case_check(&engine->bench);
 }
 
+/* Before the library starts: it asks then what networks there are. What is set in the environment stays. */
+static bool enter_host(const struct bench_case *bench)
+{
+    const char *number = getenv("PMI_RANK"); /* MPICH's launcher sets it */
+    char *end = NULL;
+    char cliques[32];
+    struct bench_hosts hosts;
+    int64_t rank = number != NULL ? strtoll(number, &end, 10) : -1;
+    if (bench->host_count == 1) {
+        return true;
+    }
+    if (rank < 0 || rank >= bench->rank_count || bench->rank_count % bench->host_count != 0) {
+        (void)fprintf(stderr,
+                      "epx-bench-mpi: --hosts is %lld, must be 1 but with MPICH and equally many ranks on each\n",
+                      (long long)bench->host_count);
+        return false;
+    }
+    (void)snprintf(cliques, sizeof cliques, "%lld", (long long)bench->host_count);
+    return bench_hosts_get(&hosts, bench->host_count, "epx-bench-mpi") &&
+           bench_hosts_enter(&hosts, bench_case_host(bench, rank)) && setenv("UCX_TLS", "tcp,self", 0) == 0 &&
+           setenv("UCX_NET_DEVICES", BENCH_HOST_INTERFACE, 0) == 0 &&
+           setenv("MPIR_CVAR_NUM_CLIQUES", cliques, 1) == 0 && setenv("MPIR_CVAR_CLIQUES_BY_BLOCK", "1", 1) == 0;
+}
+
 static bool start(struct engine *engine, int argc, char **argv)
 {
     int size = 0;
@@ -275,9 +314,6 @@ static bool start(struct engine *engine, int argc, char **argv)
     engine->summary.create_ns = largest(bench_now_ns() - start_ns);
     MPI_Comm_rank(MPI_COMM_WORLD, &engine->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
-    if (!read_options(engine, argc, argv)) {
-        return false;
-    }
     if (engine->bench.rank_count != size) {
         (void)fprintf(stderr, "epx-bench-mpi: --ranks is %lld, must be the %d that mpirun started\n",
                       (long long)engine->bench.rank_count, size);
@@ -300,15 +336,38 @@ static void prepare(struct engine *engine)
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
     const struct mpi_tokens tokens = {engine->x, engine->expert_ids, engine->weights};
-    MPI_Barrier(MPI_COMM_WORLD);
+    engine->exchange.yields = bench->host_count > 1 && bench_core_count() < bench->rank_count;
+    mpi_exchange_meet(engine->exchange.yields);
     uint64_t start_ns = bench_now_ns();
     mpi_exchange_create(&engine->exchange, bench, &tokens);
     engine->summary.plan_ns = largest(bench_now_ns() - start_ns);
 }
 
+/* MPICH over UCX's TCP can hang in its end: a rank whose endpoints are closed waits for the others without serving
+ * theirs. So ranks on several hosts only tell the launcher that they are through. */
+static int end(const struct engine *engine)
+{
+    static const char through[] = "cmd=finalize\n"; /* of the launcher's protocol, PMI-1 */
+    const char *launcher = getenv("PMI_FD");
+    int result = fflush(stdout) == 0 && ferror(stdout) == 0 ? 0 : 1;
+    if (engine->bench.host_count == 1 || launcher == NULL) {
+        MPI_Finalize();
+        return result;
+    }
+    mpi_exchange_meet(true);
+    char answer[64];
+    int socket = (int)strtol(launcher, NULL, 10);
+    bool told =
+        write(socket, through, sizeof through - 1) == sizeof through - 1 && read(socket, answer, sizeof answer) > 0;
+    _exit(told ? result : 1);
+}
+
 int main(int argc, char **argv)
 {
     struct engine engine = {.bench = BENCH_CASE_INIT, .variant = "default"};
+    if (!read_options(&engine, argc, argv) || !enter_host(&engine.bench)) {
+        return 2;
+    }
     if (!start(&engine, argc, argv)) {
         MPI_Abort(MPI_COMM_WORLD, 2);
     }
@@ -323,6 +382,5 @@ int main(int argc, char **argv)
     free(engine.weights);
     free(engine.expert_ids);
     free(engine.x);
-    MPI_Finalize();
-    return fflush(stdout) == 0 && ferror(stdout) == 0 ? 0 : 1;
+    return end(&engine);
 }

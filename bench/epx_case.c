@@ -2,6 +2,7 @@
 
 #include "expect.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,10 +87,28 @@ static int look_at_memory(struct rank *rank)
     return 0;
 }
 
+/* Ports that are taken are passed over. */
+#define ROOT_PORTS "47800-47815"
+
+/* What a launcher would tell ranks on several hosts. */
+static bool tell_hosts(const struct bench_case *bench, int64_t rank)
+{
+    char address[BENCH_ADDRESS_BYTES];
+    char root[BENCH_ADDRESS_BYTES + sizeof ROOT_PORTS];
+    char name[32];
+    if (bench->host_count == 1) {
+        return true;
+    }
+    bench_hosts_address(0, address);
+    (void)snprintf(root, sizeof root, "%s:" ROOT_PORTS, address);
+    (void)snprintf(name, sizeof name, "bench-host%lld", (long long)bench_case_host(bench, rank));
+    return setenv("EPX_ROOT", root, 1) == 0 && setenv("EPX_HOST_ID", name, 1) == 0;
+}
+
 static int start(struct rank *rank)
 {
     const struct bench_case *bench = &rank->options->bench;
-    if (rank->options->memory && look_at_memory(rank) != 0) {
+    if (!tell_hosts(bench, rank->own.rank) || (rank->options->memory && look_at_memory(rank) != 0)) {
         return 1;
     }
     rank->report->before_bytes = rank->report->memory.resident_bytes;

@@ -2,11 +2,60 @@
 
 #include "kernel/kernel.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Errors of MPI calls end the program: that is MPI_COMM_WORLD's error handler as it is set at the start. */
+
+/* ---- Waiting ------------------------------------------------------------------------------------------------- */
+
+/* Until a request is done: MPICH's own waits keep the core. */
+static void finish(MPI_Request *request)
+{
+    int done = 0;
+    MPI_Test(request, &done, MPI_STATUS_IGNORE);
+    while (done == 0) {
+        (void)sched_yield();
+        MPI_Test(request, &done, MPI_STATUS_IGNORE);
+    }
+}
+
+void mpi_exchange_meet(bool yields)
+{
+    MPI_Request request;
+    if (!yields) {
+        MPI_Barrier(MPI_COMM_WORLD);
+        return;
+    }
+    MPI_Ibarrier(MPI_COMM_WORLD, &request);
+    finish(&request);
+}
+
+/* MPI_Alltoallv of rows to and from all ranks. */
+struct rows_move {
+    const void *from;
+    const int *from_counts;
+    const int *from_offsets;
+    void *to;
+    const int *to_counts;
+    const int *to_offsets;
+    MPI_Datatype type;
+};
+
+static void move_rows(const struct mpi_exchange *exchange, const struct rows_move *rows)
+{
+    MPI_Request request;
+    if (!exchange->yields) {
+        MPI_Alltoallv(rows->from, rows->from_counts, rows->from_offsets, rows->type, rows->to, rows->to_counts,
+                      rows->to_offsets, rows->type, MPI_COMM_WORLD);
+        return;
+    }
+    MPI_Ialltoallv(rows->from, rows->from_counts, rows->from_offsets, rows->type, rows->to, rows->to_counts,
+                   rows->to_offsets, rows->type, MPI_COMM_WORLD, &request);
+    finish(&request);
+}
 
 /* ---- Dispatch ------------------------------------------------------------------------------------------------ */
 
@@ -18,8 +67,15 @@ static void exchange_counts(struct mpi_exchange *exchange)
     for (size_t i = 0; i < copies; i++) {
         exchange->send_counts[exchange->tokens.expert_ids[i]]++;
     }
-    MPI_Alltoall(exchange->send_counts, exchange->local_experts, MPI_INT, exchange->recv_counts,
-                 exchange->local_experts, MPI_INT, MPI_COMM_WORLD);
+    if (!exchange->yields) {
+        MPI_Alltoall(exchange->send_counts, exchange->local_experts, MPI_INT, exchange->recv_counts,
+                     exchange->local_experts, MPI_INT, MPI_COMM_WORLD);
+        return;
+    }
+    MPI_Request request;
+    MPI_Ialltoall(exchange->send_counts, exchange->local_experts, MPI_INT, exchange->recv_counts,
+                  exchange->local_experts, MPI_INT, MPI_COMM_WORLD, &request);
+    finish(&request);
 }
 
 /* Rows to and from each rank, and where they begin; returns how many arrive. */
@@ -128,9 +184,14 @@ void mpi_exchange_dispatch(struct mpi_exchange *exchange)
     } else {
         permute_plain(exchange, kernels);
     }
-    MPI_Alltoallv(exchange->send_rows, exchange->to_counts, exchange->to_offsets, exchange->wire_row,
-                  exchange->recv_rows, exchange->from_counts, exchange->from_offsets, exchange->wire_row,
-                  MPI_COMM_WORLD);
+    const struct rows_move rows = {.from = exchange->send_rows,
+                                   .from_counts = exchange->to_counts,
+                                   .from_offsets = exchange->to_offsets,
+                                   .to = exchange->recv_rows,
+                                   .to_counts = exchange->from_counts,
+                                   .to_offsets = exchange->from_offsets,
+                                   .type = exchange->wire_row};
+    move_rows(exchange, &rows);
     regroup(exchange, kernels);
 }
 
@@ -174,9 +235,14 @@ void mpi_exchange_combine(struct mpi_exchange *exchange)
     if (exchange->returned_send != exchange->expert_out) {
         ungroup(exchange, kernels);
     }
-    MPI_Alltoallv(exchange->returned_send, exchange->from_counts, exchange->from_offsets, exchange->returned_row,
-                  exchange->returned_recv, exchange->to_counts, exchange->to_offsets, exchange->returned_row,
-                  MPI_COMM_WORLD);
+    const struct rows_move rows = {.from = exchange->returned_send,
+                                   .from_counts = exchange->from_counts,
+                                   .from_offsets = exchange->from_offsets,
+                                   .to = exchange->returned_recv,
+                                   .to_counts = exchange->to_counts,
+                                   .to_offsets = exchange->to_offsets,
+                                   .type = exchange->returned_row};
+    move_rows(exchange, &rows);
     sum_tokens(exchange, kernels);
 }
 
@@ -250,7 +316,8 @@ static void create_rows(struct mpi_exchange *exchange)
 void mpi_exchange_create(struct mpi_exchange *exchange, const struct bench_case *bench, const struct mpi_tokens *tokens)
 {
     size_t hidden = (size_t)bench->hidden_elems;
-    *exchange = (struct mpi_exchange){.bench = bench,
+    *exchange = (struct mpi_exchange){.yields = exchange->yields,
+                                      .bench = bench,
                                       .tokens = *tokens,
                                       .rank_count = (int)bench->rank_count,
                                       .local_experts = (int)(bench->expert_count / bench->rank_count),

@@ -23,6 +23,7 @@ struct mpi_exchange {
     const struct bench_case *bench;
     int rank_count;
     int local_experts;
+    bool yields; /* waiting ranks give their core away: there are more ranks than cores, on several hosts */
     size_t received_row_bytes; /* of expand_x */
     size_t wire_row_bytes;     /* of a dispatched row: with quantisation its scale follows it, 4-byte aligned */
     size_t returned_row_bytes;
@@ -54,7 +55,10 @@ struct mpi_exchange {
     uint16_t *y;               /* (BS, H), the combine's result */
 };
 
-/* Collective. Ends the program with MPI_Abort when memory lacks. */
+/* Collective. */
+void mpi_exchange_meet(bool yields);
+
+/* Collective. Ends the program with MPI_Abort when memory lacks. `yields` is set before. */
 void mpi_exchange_create(struct mpi_exchange *exchange, const struct bench_case *bench,
                          const struct mpi_tokens *tokens);
 void mpi_exchange_destroy(struct mpi_exchange *exchange);

@@ -21,15 +21,16 @@ static const char *const openmpi_ucx[] = {OPENMPI_UCX, "-n", NULL};
 static const char *const openmpi_ucx_yield[] = {OPENMPI_UCX, "--mca", "opal_common_ucx_progress_iterations",
                                                 "1",         "-n",    NULL};
 
-static const char *const mpich[] = {"mpirun.mpich", "-launcher", "fork", "-bind-to", "none", "-n", NULL};
+static const char *const mpich[] = {"mpirun.mpich", "-launcher", "fork", "-localhost", "127.0.0.1",
+                                    "-bind-to",     "none",      "-n",   NULL};
 
 static const struct bench_mpi_setting settings[] = {
-    {"openmpi", "epx-bench-mpi-openmpi", openmpi, false},
-    {"openmpi_linear", "epx-bench-mpi-openmpi", openmpi_linear, false},
-    {"openmpi_pairwise", "epx-bench-mpi-openmpi", openmpi_pairwise, false},
-    {"openmpi_ucx", "epx-bench-mpi-openmpi", openmpi_ucx, false},
-    {"openmpi_ucx_yield", "epx-bench-mpi-openmpi", openmpi_ucx_yield, false},
-    {"mpich", "epx-bench-mpi-mpich", mpich, true},
+    {"openmpi", "epx-bench-mpi-openmpi", openmpi, false, false},
+    {"openmpi_linear", "epx-bench-mpi-openmpi", openmpi_linear, false, false},
+    {"openmpi_pairwise", "epx-bench-mpi-openmpi", openmpi_pairwise, false, false},
+    {"openmpi_ucx", "epx-bench-mpi-openmpi", openmpi_ucx, false, false},
+    {"openmpi_ucx_yield", "epx-bench-mpi-openmpi", openmpi_ucx_yield, false, false},
+    {"mpich", "epx-bench-mpi-mpich", mpich, true, true},
 };
 
 size_t bench_mpi_settings(const struct bench_mpi_setting **out)

@@ -13,7 +13,8 @@ struct bench_mpi_setting {
     const char *program;       /* name of the engine built with this library */
     const char *const *prefix; /* argv before the number of ranks, which the program and its options follow; ends with
                                   null */
-    bool within_cores;         /* only for as many ranks as cores: ranks that wait do not give the core away */
+    bool within_cores;         /* on one host only for as many ranks as cores: ranks that wait keep the core */
+    bool several_hosts;        /* runs on several hosts, too */
 };
 
 /* Returns how many there are; *out is static. */

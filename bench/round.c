@@ -129,7 +129,17 @@ void bench_sample_print(const struct bench_sample *sample)
                  sample->engine, sample->variant, sample->operation, sample->round, sample->makespan_ns,
                  sample->max_ns);
     print_known("cpu_ns", sample->cpu_ns);
+    if (sample->wire_bytes != 0) {
+        print_known("wire_bytes", sample->wire_bytes);
+    }
     (void)printf("}\n");
+}
+
+static void print_digest(const char *name, uint64_t digest)
+{
+    if (digest != 0) {
+        (void)printf(",\"%s\":\"%016" PRIx64 "\"", name, digest);
+    }
 }
 
 void bench_summary_print(const struct bench_summary *summary)
@@ -139,11 +149,9 @@ void bench_summary_print(const struct bench_summary *summary)
     if (summary->isa != NULL) {
         (void)printf(",\"isa\":\"%s\"", summary->isa);
     }
-    (void)printf(",\"dispatch_digest\":\"%016" PRIx64 "\",\"combine_digest\":\"%016" PRIx64 "\"",
-                 summary->dispatch_digest, summary->combine_digest);
-    if (summary->product_digest != 0) {
-        (void)printf(",\"product_digest\":\"%016" PRIx64 "\"", summary->product_digest);
-    }
+    print_digest("dispatch_digest", summary->dispatch_digest);
+    print_digest("combine_digest", summary->combine_digest);
+    print_digest("product_digest", summary->product_digest);
     print_known("wrong", summary->wrong);
     print_known("create_ns", summary->create_ns);
     print_known("plan_ns", summary->plan_ns);

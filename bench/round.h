@@ -49,7 +49,8 @@ struct bench_sample {
     int64_t round;
     uint64_t makespan_ns;
     uint64_t max_ns;
-    int64_t cpu_ns; /* -1: unknown */
+    int64_t cpu_ns;     /* -1: unknown */
+    int64_t wire_bytes; /* 0: unknown */
 };
 void bench_sample_print(const struct bench_sample *sample);
 
@@ -58,10 +59,10 @@ struct bench_summary {
     const char *engine;
     const char *variant;
     const char *version;
-    const char *isa; /* of the kernels; null: unknown */
-    uint64_t dispatch_digest;
-    uint64_t combine_digest;
-    uint64_t product_digest; /* 0: none */
+    const char *isa;          /* of the kernels; null: unknown */
+    uint64_t dispatch_digest; /* 0: none */
+    uint64_t combine_digest;  /* 0: none */
+    uint64_t product_digest;  /* 0: none */
     int64_t wrong;
     int64_t create_ns;
     int64_t plan_ns;

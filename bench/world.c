@@ -95,10 +95,20 @@ static struct bench_span *span_of(const struct bench_world *world, int64_t index
     return world->spans + index * member_count_of(world);
 }
 
+/* The first rank of a host speaks for it, where there are several; nobody is in an operation. */
+static int64_t sent_bytes(struct bench_member *member)
+{
+    const struct bench_case *bench = member->world->bench;
+    bool speaks = bench->host_count > 1 && (member->rank == 0 || bench_case_host(bench, member->rank - 1) !=
+                                                                     bench_case_host(bench, member->rank));
+    return speaks ? bench_hosts_sent_bytes(&member->sent_counter) : 0;
+}
+
 void bench_start(struct bench_member *member, int64_t index)
 {
     const struct bench_world *world = member->world;
     bench_sweep_run(&member->sweep);
+    member->sent_bytes = sent_bytes(member);
     bench_meet(member);
     bench_skew_wait(world->bench, member->rank, member->turn++);
     struct bench_span *span = &span_of(world, index)[member->rank];
@@ -112,6 +122,7 @@ void bench_stop(struct bench_member *member, int64_t index)
     span->end_ns = bench_now_ns();
     span->cpu_ns = bench_cpu_ns(member->world->bench) - span->cpu_ns;
     bench_meet(member);
+    span->wire_bytes = sent_bytes(member) - member->sent_bytes;
 }
 
 uint64_t bench_makespan_ns(const struct bench_world *world, int64_t index)
@@ -135,6 +146,16 @@ uint64_t bench_longest_ns(const struct bench_world *world, int64_t index)
         longest = spent > longest ? spent : longest;
     }
     return longest;
+}
+
+int64_t bench_wire_bytes(const struct bench_world *world, int64_t index)
+{
+    const struct bench_span *spans = span_of(world, index);
+    int64_t sum = 0;
+    for (int64_t member = 0; member < member_count_of(world); member++) {
+        sum += spans[member].wire_bytes;
+    }
+    return sum;
 }
 
 int64_t bench_cpu_per_rank_ns(const struct bench_world *world, int64_t index)
@@ -184,6 +205,9 @@ int bench_world_map(struct bench_world *world)
 static int run_member(struct bench_world *world, int64_t rank, bench_member_main run, void *context)
 {
     struct bench_member member = {.world = world, .rank = rank};
+    if (world->hosts != NULL && !bench_hosts_enter(world->hosts, bench_case_host(world->bench, rank))) {
+        return 1;
+    }
     if (!bench_sweep_init(&member.sweep, world->bench, rank)) {
         return 1;
     }
@@ -292,6 +316,11 @@ static int run_threads(struct bench_world *world, bench_member_main run, void *c
 
 int bench_world_run(struct bench_world *world, bench_member_main run, void *context)
 {
+    if (world->bench->host_count > 1 && world->hosts == NULL) {
+        (void)fprintf(stderr, "--hosts is %lld, must be 1: this program knows one host\n",
+                      (long long)world->bench->host_count);
+        return 1;
+    }
     if (world->shared == NULL && bench_world_map(world) != 0) {
         return 1;
     }

@@ -6,6 +6,7 @@
 #define EPX_BENCH_WORLD_H
 
 #include "case.h"
+#include "hosts.h"
 #include "round.h"
 
 #include <stdatomic.h>
@@ -20,14 +21,16 @@ struct bench_barrier {
 struct bench_span { /* of one operation of one member */
     uint64_t start_ns;
     uint64_t end_ns;
-    uint64_t cpu_ns; /* of bench_cpu_ns */
+    uint64_t cpu_ns;    /* of bench_cpu_ns */
+    int64_t wire_bytes; /* that the member's host sent: the first member's of each host */
 };
 
 struct bench_world {
     const struct bench_case *bench;
-    int64_t operation_count; /* that each member times */
-    int64_t member_count;    /* 0: the case's ranks; more: a rank is several members */
-    size_t shared_bytes;     /* for the program's own use, zeroed */
+    int64_t operation_count;         /* that each member times */
+    int64_t member_count;            /* 0: the case's ranks; more: a rank is several members */
+    size_t shared_bytes;             /* for the program's own use, zeroed */
+    const struct bench_hosts *hosts; /* null: this program knows one host alone */
 
     /* Set by bench_world_map; mapped until the program ends. */
     struct bench_barrier *barrier;
@@ -42,6 +45,8 @@ struct bench_member { /* one rank's view */
     uint32_t generation;
     int64_t turn; /* operations entered so far, for the skew */
     struct bench_sweep sweep;
+    int sent_counter;   /* of bench_hosts_sent_bytes */
+    int64_t sent_bytes; /* before the operation */
 };
 
 /* Runs one rank; 0 on success. Says on standard error what fails. */
@@ -67,6 +72,9 @@ void bench_stop(struct bench_member *member, int64_t index);
 /* First in to last out, and the longest of the members' own times. */
 uint64_t bench_makespan_ns(const struct bench_world *world, int64_t index);
 uint64_t bench_longest_ns(const struct bench_world *world, int64_t index);
+
+/* What the hosts sent meanwhile; 0 on one host. */
+int64_t bench_wire_bytes(const struct bench_world *world, int64_t index);
 
 /* Processor time of a rank, the mean of all; while it waits, too. -1 unless the case asks for it. */
 int64_t bench_cpu_per_rank_ns(const struct bench_world *world, int64_t index);

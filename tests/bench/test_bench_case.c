@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/float16.h"
+#include "crossing.h"
 #include "expect.h"
 #include "floor_layout.h"
 #include "kernel/kernel.h"
@@ -123,6 +124,80 @@ static void routing__is_distinct_and_weighted(void **state)
     for (int expert = 0; expert < 6; expert++) {
         assert_in_range(seen[expert], 160, 240); /* 200 each, uniformly */
     }
+}
+
+static void hosts__have_ranks_in_order_and_evenly(void **state)
+{
+    (void)state;
+    struct bench_case bench = small_case();
+    for (bench.rank_count = 1; bench.rank_count <= 9; bench.rank_count++) {
+        for (bench.host_count = 1; bench.host_count <= bench.rank_count; bench.host_count++) {
+            int64_t counts[9] = {0};
+            for (int64_t rank = 0; rank < bench.rank_count; rank++) {
+                int64_t host = bench_case_host(&bench, rank);
+                assert_in_range(host, rank == 0 ? 0 : bench_case_host(&bench, rank - 1), bench.host_count - 1);
+                counts[host]++;
+            }
+            for (int64_t host = 0; host < bench.host_count; host++) {
+                assert_in_range(counts[host], bench.rank_count / bench.host_count,
+                                (bench.rank_count + bench.host_count - 1) / bench.host_count);
+            }
+        }
+    }
+}
+
+/* Rank 2 of 3 is on host 1 of 2, with experts 4 and 5. */
+static void crossing__is_a_row_to_each_host_and_a_row_of_each_expert_back(void **state)
+{
+    (void)state;
+    struct bench_case bench = small_case();
+    int64_t dispatch[3 * 2] = {0};
+    int64_t combine[3 * 2] = {0};
+    int64_t wanted_dispatch[3 * 2] = {0};
+    int64_t wanted_combine[3 * 2] = {0};
+    bench.host_count = 2;
+    assert_int_equal(bench_case_host(&bench, 1), 0);
+    assert_int_equal(bench_case_host(&bench, 2), 1);
+    for (int rank = 0; rank < 3; rank++) {
+        int32_t ids[5 * 4];
+        float weights[5 * 4];
+        bench_inputs_routing(&bench, rank, ids, weights);
+        for (int token = 0; token < 5; token++) {
+            int away = 0;
+            for (int k = 0; k < 4; k++) {
+                int owner = ids[token * 4 + k] / 2;
+                bool crosses = (owner == 2) != (rank == 2);
+                away += crosses;
+                wanted_combine[owner * 2 + (rank == 2)] += crosses;
+            }
+            wanted_dispatch[rank * 2 + (rank != 2)] += away > 0;
+        }
+    }
+    bench_crossing_rows(&bench, false, dispatch);
+    bench_crossing_rows(&bench, true, combine);
+    assert_memory_equal(dispatch, wanted_dispatch, sizeof dispatch);
+    assert_memory_equal(combine, wanted_combine, sizeof combine);
+    int64_t rows = dispatch[1] + dispatch[3] + dispatch[4];
+    assert_in_range(rows, 10, 15); /* of 15 tokens; K is 4, so every one of host 1 has an expert on host 0 */
+    assert_int_equal(bench_crossing_bytes(&bench, false), rows * 37 * 2);
+    assert_int_equal(bench_crossing_bytes(&bench, true), (combine[1] + combine[3] + combine[4]) * 37 * 2);
+    bench.quantize = true;
+    assert_int_equal(bench_crossing_bytes(&bench, false), rows * (37 + 4));
+    bench.host_count = 1;
+    assert_int_equal(bench_crossing_bytes(&bench, false), 0);
+}
+
+static void check__wants_a_rank_on_every_host(void **state)
+{
+    (void)state;
+    struct bench_case bench = small_case();
+    bench.host_count = 3;
+    assert_true(bench_case_check(&bench));
+    bench.processes = false;
+    assert_false(bench_case_check(&bench));
+    bench.processes = true;
+    bench.host_count = 4;
+    assert_false(bench_case_check(&bench));
 }
 
 static void routing__with_zipf_has_a_favourite(void **state)
@@ -359,6 +434,9 @@ int main(void)
         cmocka_unit_test(weights__depend_on_the_seed_alone),
         cmocka_unit_test(routing__is_distinct_and_weighted),
         cmocka_unit_test(routing__with_zipf_has_a_favourite),
+        cmocka_unit_test(hosts__have_ranks_in_order_and_evenly),
+        cmocka_unit_test(crossing__is_a_row_to_each_host_and_a_row_of_each_expert_back),
+        cmocka_unit_test(check__wants_a_rank_on_every_host),
         cmocka_unit_test(option__is_taken_refused_or_left),
         cmocka_unit_test(check__wants_experts_for_every_rank),
         cmocka_unit_test(check__counts_rows_in_32_bits),

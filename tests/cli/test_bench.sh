@@ -10,7 +10,7 @@ mkdir "$fake"
 # ---- Command line
 run 10 "$epx" bench --help
 expect_status 0 "epx bench --help"
-for option in --ranks --bs --hidden --topk --experts --dtype --quant --zipf --cold --threads --engines --mpi --cann \
+for option in --ranks --hosts --bs --hidden --topk --experts --dtype --quant --zipf --cold --threads --engines --mpi --cann \
     --repeats --rounds --warmup --quick --processes --round-trip --private-memory --views --product --parts --variants --json --csv --plot \
     --compare --from --limit --seed --skew-us; do
     expect_text out " $option" "epx bench --help"
@@ -26,6 +26,7 @@ bad()
 }
 bad --ranks 0 'in [1, 4096]'
 bad --ranks 2,x 'in [1, 4096]'
+bad --hosts 0 'in [1, 64]'
 bad --bs '' 'in [1, 1048576]'
 bad --hidden 7168.5 'in [1, 1048576]'
 bad --topk 99999999999999999999 'in [1, 4096]'
@@ -51,6 +52,12 @@ expect_text err "'more'" "epx bench more"
 run 10 "$epx" bench --ranks 2,3 --experts 16
 expect_status 2 "experts that do not fit"
 expect_text err "--experts is 16, must be a multiple of the 3 ranks" "experts that do not fit"
+run 10 "$epx" bench --ranks 2 --hosts 1,4
+expect_status 2 "more hosts than ranks"
+expect_text err "--hosts is 4, must be at most the 2 ranks" "more hosts than ranks"
+run 10 "$epx" bench --ranks 2 --hosts 2 --processes 0
+expect_status 2 "threads on several hosts"
+expect_text err "--hosts is 2, must be 1 with --processes 0" "threads on several hosts"
 run 10 env EPX_BENCH_DIR="$fake" "$epx" bench --engines epx
 expect_status 2 "an engine that is not there"
 expect_text err "engine epx is not there" "an engine that is not there"
@@ -100,10 +107,10 @@ engine epx in-place 125 d1 0
 bench 60 --json "$work/a.json" --csv "$work/a.csv"
 expect_status 0 "engines that are right"
 cp "$work/out" "$work/table"
-grep -qE '^ +dispatch +2 +4 +1000 +2 +16 +bf16 +none +- +epx/in-place +125\.0 +125\.0 +125\.0 +0\.26 +80 \(80-80\) +- +-$' \
+grep -qE '^ +dispatch +1 +2 +4 +1000 +2 +16 +bf16 +none +- +epx/in-place +125\.0 +125\.0 +125\.0 +0\.26 +80 \(80-80\) +- +-$' \
     "$work/out" || wrong "the table has no such line of epx"
 grep -qE '^ +combine .* floor/pull +100\.0 .* 100 \(100-100\)' "$work/out" || wrong "the table has no line of the floor"
-[ "$(grep -c '^combine,2,4,1000,2,16,bf16,none,0,0,0,1,0,epx,in-place,3,125000,125000,125000,0.256,80,80,80,,,,0,,,,125500$' "$work/a.csv")" = 1 ] ||
+[ "$(grep -c '^combine,2,4,1000,2,16,bf16,none,0,0,0,1,0,epx,in-place,3,125000,125000,125000,0.256,80,80,80,,,,0,,,,125500,1,,,$' "$work/a.csv")" = 1 ] ||
     wrong "the csv file has no such line: $(tail -n 1 "$work/a.csv")"
 [ "$(wc -l <"$work/a.csv")" = 5 ] || wrong "the csv file has $(wc -l <"$work/a.csv") lines, not 5"
 grep -q '"makespan_ns":\[125000,125000,125000\]' "$work/a.json" || wrong "the json file lacks samples"
@@ -115,6 +122,29 @@ run 10 "$epx" bench --from "$work/a.json" --csv "$work/b.csv"
 expect_status 0 "epx bench --from"
 cmp -s "$work/out" "$work/table" || wrong "epx bench --from shows another table"
 cmp -s "$work/a.csv" "$work/b.csv" || wrong "epx bench --from writes another csv file"
+
+# Several hosts, as if these engines had been on them: 2 ranks of 4 tokens, H 1000 and K 2, 8 of whose 16 experts are on
+# the other host.
+sed 's/"hosts":1/"hosts":2/; s/"engine":"floor","variant":"pull"/"engine":"wire","variant":"streams"/g
+    s/"wire_bytes":\[null,null,null\]/"wire_bytes":[20000,21000,22000]/g' "$work/a.json" >"$work/hosts.json"
+run 10 "$epx" bench --from "$work/hosts.json" --csv "$work/hosts.csv"
+expect_status 0 "epx bench --from of several hosts"
+grep -qE '^ +combine +2 +2 +4 .* epx/in-place +125\.0 .* 80 \(80-80\)' "$work/out" || wrong "the wire is not the floor"
+crossing=$(sed -n 's/^combine,.*,epx,in-place,.*,2,21000,\([0-9]*\),$/\1/p' "$work/hosts.csv")
+[ "${crossing:-0}" -gt 0 ] && [ "$crossing" -le 32000 ] && [ $((crossing % 2000)) = 0 ] ||
+    wrong "the csv file has no bytes that cross: $(tail -n 1 "$work/hosts.csv")"
+grep -qE '^# combine +2 +2 +4 +1000 bf16 +none +epx/in-place +125\.0 +0\.0[0-9]+ +0\.021 +-?[0-9.]+ +[0-9.]+ +80 +- +-$' \
+    "$work/out" || wrong "the table of what crossed has no such line"
+grep -q 'between hosts' "$work/table" && wrong "a table of what crossed on one host"
+
+# Network namespaces are root's.
+nobody=()
+[ "$(id -u)" != 0 ] || nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+if "${nobody[@]}" "$epx" bench --help >/dev/null 2>&1; then
+    run 10 "${nobody[@]}" "$epx" bench --ranks 2 --hosts 2
+    expect_status 2 "several hosts without root"
+    expect_text err "--hosts is 2, must be 1: making network namespaces needs root" "several hosts without root"
+fi
 
 # Against itself nothing moves; 20 % more does.
 bench 60 --compare "$work/a.json"
@@ -143,7 +173,7 @@ if $product; then
     grep -qE '^ +dispatch\+product .* N8 +epx/in-place +125\.0 .* - +- +-$' "$work/out" ||
         wrong "the table has no line of the copies"
     grep -qE '^ +dispatch .* epx/views +100\.0 .* -$' "$work/out" || wrong "a dispatch alone is compared"
-    [ "$(grep -cE '^dispatch\+product,.*,views,3,.*,8,0\.8,0\.8,0\.8,100500$' "$work/v.csv")" = 1 ] ||
+    [ "$(grep -cE '^dispatch\+product,.*,views,3,.*,8,0\.8,0\.8,0\.8,100500,1,,,$' "$work/v.csv")" = 1 ] ||
         wrong "the csv file has no such ratio: $(tail -n 1 "$work/v.csv")"
     grep -q '"ratio_to_copying":{"median":0.8' "$work/v.json" || wrong "the json file has no ratio"
     mv "$work/out" "$work/table"
@@ -323,6 +353,8 @@ for engine in floor epx; do
     done
     run 20 "$EPX_BIN_DIR/epx-bench-$engine" --ranks 2 --bs 64 --hidden 1024 --warmup 0 --rounds 20 --cpu-time 1
     grep -q '"cpu_ns":[1-9]' "$work/out" || wrong "epx-bench-$engine: no processor time in 20 rounds"
+    run 10 "$EPX_BIN_DIR/epx-bench-$engine" --ranks 2 --hosts 3
+    expect_status 2 "epx-bench-$engine --hosts 3 --ranks 2"
     run 10 "$EPX_BIN_DIR/epx-bench-$engine" --bs 0
     expect_status 2 "epx-bench-$engine --bs 0"
     expect_text err "--bs is '0', must be in [1, 1048576]" "epx-bench-$engine --bs 0"
@@ -330,4 +362,10 @@ for engine in floor epx; do
     expect_status 2 "epx-bench-$engine --nothing"
     expect_text err "'--nothing'" "epx-bench-$engine --nothing"
 done
+run 10 "$EPX_BIN_DIR/epx-bench-floor" --ranks 2 --hosts 2 --bs 1 --hidden 32
+expect_status 1 "the floor on two hosts"
+expect_text err "--hosts is 2, must be 1: this program knows one host" "the floor on two hosts"
+run 10 "$EPX_BIN_DIR/epx-bench-wire" --ranks 2 --bs 1
+expect_status 2 "the wire on one host"
+expect_text err "--hosts is 1, must be 2 or more" "the wire on one host"
 finish
