@@ -336,7 +336,6 @@ static void prepare(struct engine *engine)
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
     const struct mpi_tokens tokens = {engine->x, engine->expert_ids, engine->weights};
-    engine->exchange.yields = bench->host_count > 1 && bench_core_count() < bench->rank_count;
     mpi_exchange_meet(engine->exchange.yields);
     uint64_t start_ns = bench_now_ns();
     mpi_exchange_create(&engine->exchange, bench, &tokens);
@@ -365,7 +364,11 @@ static int end(const struct engine *engine)
 int main(int argc, char **argv)
 {
     struct engine engine = {.bench = BENCH_CASE_INIT, .variant = "default"};
-    if (!read_options(&engine, argc, argv) || !enter_host(&engine.bench)) {
+    if (!read_options(&engine, argc, argv)) {
+        return 2;
+    }
+    engine.exchange.yields = engine.bench.host_count > 1 && bench_core_count() < engine.bench.rank_count;
+    if (!enter_host(&engine.bench)) {
         return 2;
     }
     if (!start(&engine, argc, argv)) {

@@ -187,9 +187,42 @@ static bool mount_sys(void)
     return mounted;
 }
 
+/* The `place`th of the cores, and those up to `end`. */
+static void take_cores(const cpu_set_t *all, int64_t place, int64_t end, cpu_set_t *taken)
+{
+    int64_t seen = 0;
+    CPU_ZERO(taken);
+    for (size_t core = 0; core < CPU_SETSIZE; core++) {
+        if (!CPU_ISSET(core, all)) {
+            continue;
+        }
+        if (seen >= place && seen < end) {
+            CPU_SET(core, taken);
+        }
+        seen++;
+    }
+}
+
+/* A host has cores of its own, as long as there are enough; else the hosts take turns on them, one each. */
+static bool bind_to_cores(int64_t host, int64_t host_count)
+{
+    cpu_set_t all;
+    cpu_set_t own;
+    if (sched_getaffinity(0, sizeof all, &all) != 0) {
+        return false;
+    }
+    int64_t count = CPU_COUNT(&all);
+    if (count >= host_count) {
+        take_cores(&all, host * count / host_count, (host + 1) * count / host_count, &own);
+    } else {
+        take_cores(&all, host % count, host % count + 1, &own);
+    }
+    return sched_setaffinity(0, sizeof own, &own) == 0;
+}
+
 bool bench_hosts_enter(const struct bench_hosts *hosts, int64_t host)
 {
-    if (setns(hosts->namespaces[host], CLONE_NEWNET) != 0 || !mount_sys()) {
+    if (setns(hosts->namespaces[host], CLONE_NEWNET) != 0 || !mount_sys() || !bind_to_cores(host, hosts->count)) {
         (void)fprintf(stderr, "cannot enter the network of host %lld: %s\n", (long long)host, strerror(errno));
         return false;
     }

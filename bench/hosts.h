@@ -26,8 +26,9 @@ bool bench_hosts_show(const struct bench_hosts *hosts);
 /* Takes what another program shows, if it is enough, or makes them. */
 bool bench_hosts_get(struct bench_hosts *hosts, int64_t count, const char *who);
 
-/* The calling process, of one thread, goes to a host: to its network, and to a view of /sys that shows that alone. What
- * fails is said on standard error. */
+/* The calling process, of one thread, goes to a host: to its network, to a view of /sys that shows that alone, and to
+ * its share of the cores, since ranks decide by the cores that they see how to wait. What fails is said on standard
+ * error. */
 bool bench_hosts_enter(const struct bench_hosts *hosts, int64_t host);
 
 /* "10.78.0.<host + 1>" */

@@ -11,8 +11,8 @@
 
 /* ---- Waiting ------------------------------------------------------------------------------------------------- */
 
-/* Until a request is done: MPICH's own waits keep the core. */
-static void finish(MPI_Request *request)
+/* Until a request is done, and MPI_Wait returns at once: MPICH's own waits keep the core. */
+static void yield_until(MPI_Request *request)
 {
     int done = 0;
     MPI_Test(request, &done, MPI_STATUS_IGNORE);
@@ -30,7 +30,8 @@ void mpi_exchange_meet(bool yields)
         return;
     }
     MPI_Ibarrier(MPI_COMM_WORLD, &request);
-    finish(&request);
+    yield_until(&request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
 }
 
 /* MPI_Alltoallv of rows to and from all ranks. */
@@ -54,7 +55,8 @@ static void move_rows(const struct mpi_exchange *exchange, const struct rows_mov
     }
     MPI_Ialltoallv(rows->from, rows->from_counts, rows->from_offsets, rows->type, rows->to, rows->to_counts,
                    rows->to_offsets, rows->type, MPI_COMM_WORLD, &request);
-    finish(&request);
+    yield_until(&request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
 }
 
 /* ---- Dispatch ------------------------------------------------------------------------------------------------ */
@@ -75,7 +77,8 @@ static void exchange_counts(struct mpi_exchange *exchange)
     MPI_Request request;
     MPI_Ialltoall(exchange->send_counts, exchange->local_experts, MPI_INT, exchange->recv_counts,
                   exchange->local_experts, MPI_INT, MPI_COMM_WORLD, &request);
-    finish(&request);
+    yield_until(&request);
+    MPI_Wait(&request, MPI_STATUS_IGNORE);
 }
 
 /* Rows to and from each rank, and where they begin; returns how many arrive. */
