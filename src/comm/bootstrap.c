@@ -52,9 +52,9 @@ static enum epx_boot_attempt meet(struct epx_boot_joining *join, int *fd, struct
     if (*fd >= 0 || *fd == -ECONNREFUSED || *fd == -EAGAIN) {
         return *fd >= 0 ? EPX_BOOT_ATTEMPT_DONE : EPX_BOOT_ATTEMPT_AGAIN;
     }
-    return epx_boot_attempt_fail(join,
-                                 epx_fail_errno(EPX_ERR_SYSTEM, -*fd, "%s: rank %u cannot reach the meeting point",
-                                                join->request->what, join->request->rank));
+    return epx_boot_attempt_fail(join, epx_fail_errno(EPX_ERR_SYSTEM, -*fd,
+                                                      "%s: rank %u cannot reach the meeting point", join->request->what,
+                                                      epx_boot_rank_name(join->request, join->request->rank)));
 }
 
 static enum epx_boot_attempt attempt_once(struct epx_boot_joining *join)
@@ -90,6 +90,18 @@ static enum epx_boot_attempt attempt_until_deadline(struct epx_boot_joining *joi
     }
 }
 
+/* By the names that they have. */
+static void print_ranks(const struct epx_bootstrap_request *request, const uint64_t *set, char *text, size_t text_bytes)
+{
+    uint64_t named[EPX_BOOT_SET_WORDS] = {0};
+    for (uint32_t r = 0; r < request->rank_count; r++) {
+        if (epx_boot_set_has(set, r)) {
+            epx_boot_set_add(named, epx_boot_rank_name(request, r));
+        }
+    }
+    epx_boot_format_set(named, EPX_BOOT_SET_WORDS * 64, text, text_bytes);
+}
+
 static enum epx_status fail_late_to_join(const struct epx_boot_joining *join, double seconds)
 {
     const struct epx_bootstrap_request *request = join->request;
@@ -103,7 +115,7 @@ static enum epx_status fail_late_to_join(const struct epx_boot_joining *join, do
             count++;
         }
     }
-    epx_boot_format_set(missing, request->rank_count, ranks, sizeof ranks);
+    print_ranks(request, missing, ranks, sizeof ranks);
     if (join->silent_pid != 0) {
         (void)snprintf(centre, sizeof centre, "; the meeting point is held by pid %d, which does not answer",
                        (int)join->silent_pid);
@@ -121,7 +133,7 @@ static enum epx_status fail_late(const struct epx_boot_joining *join)
         return fail_late_to_join(join, seconds);
     }
     char ranks[256];
-    epx_boot_format_set(join->unmapped, request->rank_count, ranks, sizeof ranks);
+    print_ranks(request, join->unmapped, ranks, sizeof ranks);
     return epx_fail(EPX_ERR_JOIN_TIMEOUT,
                     "all %u ranks have joined %s, but have not all mapped their peers within %.1f s: late ranks %s",
                     request->rank_count, request->what, seconds, ranks);

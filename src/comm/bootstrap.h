@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "memory/arena.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct epx_bootstrap_request {
@@ -18,7 +19,15 @@ struct epx_bootstrap_request {
     uint64_t shared_bytes; /* size of the communicator's control region; equal on all ranks */
     int64_t timeout_ms;
     const char *what; /* for messages: "rank table /x/y.json", … */
+    const uint32_t
+        *names; /* by rank: what messages call it, where the ranks are some of a larger world; null: itself */
 };
+
+/* What messages call a rank; one that is none is called what it says. */
+static inline uint32_t epx_boot_rank_name(const struct epx_bootstrap_request *request, uint32_t rank)
+{
+    return request->names != NULL && rank < request->rank_count ? request->names[rank] : rank;
+}
 
 /* What every rank gets. */
 struct epx_bootstrap_result {

@@ -88,7 +88,8 @@ static enum epx_boot_attempt expect(struct epx_boot_joining *join, enum epx_boot
         if (result == -EMFILE) {
             return epx_boot_attempt_fail(
                 join, epx_fail(EPX_ERR_SYSTEM, "%s: no descriptor left for rank %u, limit %llu (ulimit -n)",
-                               join->request->what, join->request->rank, (unsigned long long)epx_boot_limit_now()));
+                               join->request->what, epx_boot_rank_name(join->request, join->request->rank),
+                               (unsigned long long)epx_boot_limit_now()));
         }
         if (result == -EAGAIN) {
             attempt = wait_readable(join, deadline_ns);
@@ -211,7 +212,7 @@ static enum epx_boot_attempt map_given(struct epx_boot_joining *join, const stru
     if (given->count != wanted->count || packet->fd_count != wanted->count ||
         memcmp(given->items, wanted->items, wanted->count * sizeof wanted->items[0]) != 0) {
         epx_log(EPX_LOG_WARN, "start of %s: the centre gives what rank %u has not asked for", join->request->what,
-                join->request->rank);
+                epx_boot_rank_name(join->request, join->request->rank));
         return EPX_BOOT_ATTEMPT_AGAIN;
     }
     for (uint32_t i = 0; i < wanted->count; i++) {

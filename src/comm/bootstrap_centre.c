@@ -46,8 +46,9 @@ static void on_failure(struct epx_boot_centre *centre, const struct epx_boot_gue
                        const struct epx_boot_failure *failure)
 {
     enum epx_status status = (enum epx_status)failure->status;
-    epx_boot_guests_fail(centre, epx_fail(status, "%s: rank %u (pid %d): %s", centre->request->what, guest->rank,
-                                          (int)guest->pid, failure->text));
+    epx_boot_guests_fail(centre,
+                         epx_fail(status, "%s: rank %u (pid %d): %s", centre->request->what,
+                                  epx_boot_rank_name(centre->request, guest->rank), (int)guest->pid, failure->text));
 }
 
 static void on_message(struct epx_boot_centre *centre, struct epx_boot_guest *guest, struct epx_boot_packet *packet)
@@ -135,9 +136,10 @@ static void wait_for_events(struct epx_boot_centre *centre, int timeout_ms)
             polls[p].revents = 0;
         }
         if (error != EINTR) {
-            epx_boot_guests_fail(centre,
-                                 epx_fail_errno(EPX_ERR_SYSTEM, error, "%s: rank %u cannot watch %u connections",
-                                                centre->request->what, centre->request->rank, (unsigned)count));
+            epx_boot_guests_fail(
+                centre,
+                epx_fail_errno(EPX_ERR_SYSTEM, error, "%s: rank %u cannot watch %u connections", centre->request->what,
+                               epx_boot_rank_name(centre->request, centre->request->rank), (unsigned)count));
         }
     }
 }

@@ -64,12 +64,12 @@ void epx_boot_gather_welcome(struct epx_boot_centre *centre, struct epx_boot_gue
 
 void epx_boot_gather_exhausted(struct epx_boot_centre *centre, int error)
 {
-    epx_boot_guests_fail(centre,
-                         epx_fail_errno(EPX_ERR_SYSTEM, error,
-                                        "%s: rank %u (pid %d) has no descriptor left for the %u ranks it gathers, "
-                                        "limit %llu (ulimit -n)",
-                                        centre->request->what, centre->request->rank, (int)getpid(),
-                                        centre->request->rank_count, (unsigned long long)epx_boot_limit_now()));
+    epx_boot_guests_fail(
+        centre, epx_fail_errno(EPX_ERR_SYSTEM, error,
+                               "%s: rank %u (pid %d) has no descriptor left for the %u ranks it gathers, "
+                               "limit %llu (ulimit -n)",
+                               centre->request->what, epx_boot_rank_name(centre->request, centre->request->rank),
+                               (int)getpid(), centre->request->rank_count, (unsigned long long)epx_boot_limit_now()));
 }
 
 void epx_boot_gather_accept(struct epx_boot_centre *centre)
@@ -100,15 +100,16 @@ static bool refuse_other_world(struct epx_boot_centre *centre, struct epx_boot_g
     const struct epx_bootstrap_request *own = centre->request;
     enum epx_status status;
     if (hello->rank_count != own->rank_count) {
-        status = epx_fail(EPX_ERR_RENDEZVOUS,
-                          "%s: world size differs: rank %u (pid %d) says %u, rank %u (pid %d) says %u", own->what,
-                          hello->rank, (int)guest->pid, hello->rank_count, own->rank, (int)getpid(), own->rank_count);
-    } else if (hello->shared_bytes != own->shared_bytes) {
         status =
-            epx_fail(EPX_ERR_RENDEZVOUS,
-                     "%s: control region size differs: rank %u (pid %d) says %llu bytes, rank %u (pid %d) says %llu",
-                     own->what, hello->rank, (int)guest->pid, (unsigned long long)hello->shared_bytes, own->rank,
-                     (int)getpid(), (unsigned long long)own->shared_bytes);
+            epx_fail(EPX_ERR_RENDEZVOUS, "%s: world size differs: rank %u (pid %d) says %u, rank %u (pid %d) says %u",
+                     own->what, epx_boot_rank_name(own, hello->rank), (int)guest->pid, hello->rank_count,
+                     epx_boot_rank_name(own, own->rank), (int)getpid(), own->rank_count);
+    } else if (hello->shared_bytes != own->shared_bytes) {
+        status = epx_fail(
+            EPX_ERR_RENDEZVOUS,
+            "%s: control region size differs: rank %u (pid %d) says %llu bytes, rank %u (pid %d) says %llu", own->what,
+            epx_boot_rank_name(own, hello->rank), (int)guest->pid, (unsigned long long)hello->shared_bytes,
+            epx_boot_rank_name(own, own->rank), (int)getpid(), (unsigned long long)own->shared_bytes);
     } else {
         return false;
     }
@@ -129,8 +130,9 @@ static bool refuse_duplicate(struct epx_boot_centre *centre, struct epx_boot_gue
         epx_boot_guest_drop(centre, holder);
         return false;
     }
-    enum epx_status status = epx_fail(EPX_ERR_RENDEZVOUS, "%s: rank %u is held by pid %d, pid %d cannot take it",
-                                      centre->request->what, rank, (int)holder->pid, (int)guest->pid);
+    enum epx_status status =
+        epx_fail(EPX_ERR_RENDEZVOUS, "%s: rank %u is held by pid %d, pid %d cannot take it", centre->request->what,
+                 epx_boot_rank_name(centre->request, rank), (int)holder->pid, (int)guest->pid);
     epx_boot_guest_refuse(centre, guest, status);
     return true;
 }

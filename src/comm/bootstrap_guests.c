@@ -95,8 +95,8 @@ void epx_boot_guest_refuse(struct epx_boot_centre *centre, struct epx_boot_guest
 void epx_boot_guest_violate(struct epx_boot_centre *centre, struct epx_boot_guest *guest, const char *reason)
 {
     if (guest->joined) {
-        epx_log(EPX_LOG_WARN, "start of %s: rank %u (pid %d) dropped: %s", centre->request->what, guest->rank,
-                (int)guest->pid, reason);
+        epx_log(EPX_LOG_WARN, "start of %s: rank %u (pid %d) dropped: %s", centre->request->what,
+                epx_boot_rank_name(centre->request, guest->rank), (int)guest->pid, reason);
     } else {
         epx_log(EPX_LOG_WARN, "start of %s: connection of pid %d dropped: %s", centre->request->what, (int)guest->pid,
                 reason);

@@ -118,6 +118,7 @@ static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_sp
         .shared_bytes = epx_control_bytes(spec->rank_count),
         .timeout_ms = spec->join_timeout_ms,
         .what = spec->what != NULL ? spec->what : "communicator",
+        .names = comm->hosts != NULL ? &comm->hosts->host_ranks[comm->hosts->host_first[comm->hosts->own_host]] : NULL,
     };
     epx_world_host_key(comm, spec->key, request.key);
     EPX_TRY(epx_bootstrap_join(&request, &comm->shared));
