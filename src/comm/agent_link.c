@@ -51,8 +51,9 @@ void epx_agent_link_lose(struct epx_agent_link *link, const char *reason)
 
 static void lose_by_error(struct epx_agent_link *link, int error)
 {
-    /* strerror is not safe among threads, and its text may be another's. */
-    (void)strerror_r(error, link->reason_text, sizeof link->reason_text);
+    /* strerror is not safe among threads; this one, GNU's, may leave the buffer alone and return a text of its own. */
+    char buffer[sizeof link->reason_text];
+    (void)snprintf(link->reason_text, sizeof link->reason_text, "%s", strerror_r(error, buffer, sizeof buffer));
     epx_agent_link_lose(link, link->reason_text);
 }
 
