@@ -86,14 +86,11 @@ static struct epx_remote_slot *free_slot(struct epx_remote *remote, struct epx_r
     return found;
 }
 
-/* The system's errors, too, are the peer's end: the wire may not have said so yet. */
-static void note_loss(struct epx_remote *remote, struct epx_remote_peer *peer, enum epx_status status)
+/* A loss is told, with its reason, by the wire's next progress. */
+static void note_refusal(struct epx_remote *remote, enum epx_status status)
 {
-    if (status != EPX_ERR_PEER_DEAD && status != EPX_ERR_SYSTEM) {
+    if (status != EPX_ERR_PEER_DEAD) {
         epx_remote_note(remote, status, "%s", epx_error_text());
-    } else if (!peer->lost) {
-        peer->lost = true;
-        (void)snprintf(peer->reason, sizeof peer->reason, "%s", epx_error_text());
     }
 }
 
@@ -124,7 +121,7 @@ static bool post_one(struct epx_remote *remote, struct epx_remote_peer *peer)
     if (status != EPX_OK) {
         slot->busy = false;
         sender->stage = EPX_REMOTE_STAGE_ENTRY; /* not sent, and never will be */
-        note_loss(remote, peer, status);
+        note_refusal(remote, status);
         return false;
     }
     remote->moves++;

@@ -78,6 +78,10 @@ EPX_NODISCARD enum epx_status epx_wire_connect(struct epx_wire *wire, uint32_t p
  * pieces), EPX_ERR_STATE (not connected), EPX_ERR_SYSTEM. */
 EPX_NODISCARD enum epx_status epx_wire_send(struct epx_wire *wire, uint32_t peer, struct epx_wire_send *send);
 
+/* Whether the connections asked for so far stand, or are lost. They are made by epx_wire_progress on both ends; until
+ * then the loss of a peer is harder to survive than later. */
+bool epx_wire_settled(struct epx_wire *wire);
+
 /* Moves what can be moved, also what is done but still waits for room in a socket; calls the handler; true when
  * anything happened. Never blocks. */
 bool epx_wire_progress(struct epx_wire *wire);

@@ -1,6 +1,7 @@
 #include "transport/wire_ucx.h"
 #include "base/clock.h"
 #include "base/config.h"
+#include "base/thread.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -136,13 +137,19 @@ static void progress_until_ended(struct epx_wire *wire, uint64_t until_ns, bool 
     }
 }
 
-static void close_worker(struct epx_wire *wire)
+/* A flush ends when all endpoints are connected and all is sent. */
+static void flush_begin(struct epx_wire *wire)
 {
     ucp_request_param_t param = ending(wire, 0);
     wire->request_count++;
     if (!UCS_PTR_IS_PTR(wire->ucx->ucp_worker_flush_nbx(wire->worker, &param))) {
         wire->request_count--;
     }
+}
+
+static void close_worker(struct epx_wire *wire)
+{
+    flush_begin(wire);
     progress_until_ended(wire, epx_clock_ns() + FLUSH_NS, false);
     for (uint32_t i = 0; i < wire->peer_max; i++) {
         cut(&wire->peers[i]);
@@ -178,6 +185,23 @@ void epx_wire_close(struct epx_wire *wire)
     }
 }
 
+static void *do_nothing(void *context)
+{
+    return context;
+}
+
+/* UCX ends the process when the thread that it needs cannot be started. */
+static enum epx_status try_thread(void)
+{
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, do_nothing, NULL);
+    if (error != 0) {
+        return epx_fail_errno(epx_status_of_thread_error(error), error, "the thread that UCX needs cannot be created");
+    }
+    (void)pthread_join(thread, NULL);
+    return EPX_OK;
+}
+
 enum epx_status epx_wire_open(const char *bind_ip, const struct epx_wire_handler *handler, uint32_t peer_max,
                               struct epx_wire **out)
 {
@@ -199,7 +223,10 @@ enum epx_status epx_wire_open(const char *bind_ip, const struct epx_wire_handler
     /* UCX starts a thread: the program's signals are not for it. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum epx_status status = open_all(wire, bind_ip);
+    enum epx_status status = try_thread();
+    if (status == EPX_OK) {
+        status = open_all(wire, bind_ip);
+    }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status != EPX_OK) {
         destroy(wire);
@@ -213,6 +240,19 @@ const void *epx_wire_address(const struct epx_wire *wire, uint32_t *bytes)
 {
     *bytes = wire->address_bytes;
     return wire->address;
+}
+
+bool epx_wire_settled(struct epx_wire *wire)
+{
+    if (!wire->settling) {
+        wire->settling = true;
+        flush_begin(wire);
+    }
+    if (wire->request_count > 0) {
+        return false;
+    }
+    wire->settling = false;
+    return true;
 }
 
 bool epx_wire_progress(struct epx_wire *wire)

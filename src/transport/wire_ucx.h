@@ -91,6 +91,7 @@ struct epx_wire {
     struct epx_wire_peer *waiting, *losing;
     struct epx_wire_send *sending; /* not done */
     uint32_t request_count;        /* closings and flushes of UCX under way */
+    bool settling;                 /* a flush waits for all connections */
     uint32_t receive_count;        /* receptions of UCX under way */
     struct epx_wire_pool small, large;
     bool happened; /* since the last look */

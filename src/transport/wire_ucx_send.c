@@ -189,8 +189,12 @@ enum epx_status epx_wire_send(struct epx_wire *wire, uint32_t peer, struct epx_w
     memcpy(send->frame, &frame.magic, sizeof(send->frame));
     send->owner = entry;
     ucs_status_ptr_t request = start_send(entry, send);
-    if (UCS_PTR_IS_ERR(request)) {
+    if (UCS_PTR_IS_ERR(request) && UCS_PTR_STATUS(request) == UCS_ERR_NO_MEMORY) {
         return epx_wire_fail_ucx(wire, "send a message", UCS_PTR_STATUS(request));
+    }
+    if (UCS_PTR_IS_ERR(request)) { /* the endpoint has failed, and on_error has not been called yet */
+        epx_wire_break(entry, wire->ucx->ucs_status_string(UCS_PTR_STATUS(request)), false);
+        return check_send(wire, peer, send);
     }
     entry->sent++;
     if (request == NULL) {
