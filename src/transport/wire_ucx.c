@@ -3,11 +3,17 @@
 #include "base/config.h"
 #include "base/thread.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
+
+/* What a wire of few peers takes. */
+#define DESCRIPTOR_COUNT 32u
 
 /* How long the end of a wire waits for what is on its way, and then for UCX to give it up. */
 #define FLUSH_NS  400000000u
@@ -190,6 +196,24 @@ static void *do_nothing(void *context)
     return context;
 }
 
+/* UCX has lasting damage, or ends the process, when it cannot have the descriptors of a worker. */
+static enum epx_status try_descriptors(void)
+{
+    int fds[DESCRIPTOR_COUNT];
+    uint32_t count = 0;
+    int error = 0;
+    while (count < DESCRIPTOR_COUNT && error == 0) {
+        fds[count] = count == 0 ? eventfd(0, EFD_CLOEXEC) : fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+        error = fds[count] < 0 ? errno : 0;
+        count += error == 0;
+    }
+    while (count > 0) {
+        (void)close(fds[--count]);
+    }
+    return error == 0 ? EPX_OK
+                      : epx_fail_errno(EPX_ERR_SYSTEM, error, "UCX needs %u descriptors (ulimit -n)", DESCRIPTOR_COUNT);
+}
+
 /* UCX ends the process when the thread that it needs cannot be started. */
 static enum epx_status try_thread(void)
 {
@@ -223,7 +247,10 @@ enum epx_status epx_wire_open(const char *bind_ip, const struct epx_wire_handler
     /* UCX starts a thread: the program's signals are not for it. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum epx_status status = try_thread();
+    enum epx_status status = try_descriptors();
+    if (status == EPX_OK) {
+        status = try_thread();
+    }
     if (status == EPX_OK) {
         status = open_all(wire, bind_ip);
     }
