@@ -40,7 +40,8 @@ struct epx_agent {
     struct epx_agent_link *links; /* of host 0: by host - 1; else one, to host 0 */
     uint64_t sent_arrival;        /* latest step of the world that was reported to host 0 */
     uint64_t sent_proposal;
-    bool announced; /* host 0: the failure to the others; else: host 0 knows it */
+    uint64_t proposed_ns; /* when it was sent; 0: none waits for its answer */
+    bool announced;       /* host 0: the failure to the others; else: host 0 knows it */
     uint64_t next_beat_ns;
     struct epx_agent_message message; /* scratch */
 };
@@ -198,6 +199,7 @@ static void report(struct epx_agent *agent)
             proposal = 0;
         }
         agent->sent_proposal = proposal;
+        agent->proposed_ns = proposal != 0 ? epx_clock_ns() : 0;
         if (proposal != 0) {
             propose(agent, proposal, true);
         }
@@ -237,6 +239,7 @@ static void on_complete(struct epx_agent *agent, struct epx_agent_link *link, ui
     if (step_complete(agent, step) && proposal != 0) {
         atomic_store_explicit(&control->proposal, 0, memory_order_release);
         agent->sent_proposal = 0;
+        agent->proposed_ns = 0;
     }
 }
 
@@ -423,12 +426,15 @@ static void beat(struct epx_agent *agent, uint64_t now_ns)
 {
     /* While this process itself was stopped it heard nothing, and that is nobody's fault. */
     bool slept = now_ns > agent->next_beat_ns + agent->limit_ns / 2;
+    agent->proposed_ns = slept && agent->proposed_ns != 0 ? now_ns : agent->proposed_ns;
     for (uint32_t i = 0; i < agent->link_count; i++) {
         struct epx_agent_link *link = &agent->links[i];
         if (slept) {
             link->heard_ns = now_ns;
         }
-        if (link->fd >= 0 && now_ns > link->heard_ns + agent->limit_ns) {
+        /* An agent that has not begun may be late with reason, as long as nothing is asked of it. */
+        bool is_asked = agent->proposed_ns != 0 && now_ns > agent->proposed_ns + agent->limit_ns;
+        if (link->fd >= 0 && (link->heard || is_asked) && now_ns > link->heard_ns + agent->limit_ns) {
             (void)snprintf(link->reason_text, sizeof link->reason_text, "silent for %.1f s",
                            (double)(now_ns - link->heard_ns) / 1e9);
             epx_agent_link_lose(link, link->reason_text);

@@ -98,6 +98,7 @@ void epx_agent_link_read(struct epx_agent_link *link, uint64_t now_ns)
         if (count > 0) {
             link->in_used += (size_t)count;
             link->heard_ns = now_ns;
+            link->heard = true;
         } else if (count == 0) {
             epx_agent_link_lose(link, "connection closed by it");
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {

@@ -20,6 +20,7 @@ struct epx_agent_link {
     bool is_deaf;          /* it takes nothing any more; what it has said is still read */
     bool said_bye;         /* its leader has left: the end of the connection is no failure */
     uint64_t heard_ns;     /* when something came last */
+    bool heard;            /* whether anything has come: until then the other agent may not have begun */
     uint64_t arrived_step; /* of its host, as it said last */
     const char *reason;    /* why it is gone, for messages: static, or `reason_text` */
     char reason_text[96];

@@ -6,8 +6,9 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "comm/agent.h"
+#include "comm/failure.h"
 #include "comm/meeting_address.h"
-#include "comm/remote.h"
+#include "comm/remote_state.h"
 #include "comm/step.h"
 #include "comm/whitelist.h"
 #include "transport/wire.h"
@@ -18,6 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* Between two looks at the wire while a world is made. */
+#define PIECE_NS 1000000u
 
 /* A key for one purpose, from the world's. */
 static void key_make(const char *purpose, const uint8_t key[32], const void *more, size_t more_bytes, uint8_t out[32])
@@ -161,8 +165,15 @@ static enum epx_status wires_connect(struct epx_comm *comm, const struct epx_cen
         if (member->card_bytes < wire_at) {
             return epx_fail(EPX_ERR_PROTOCOL, "rank %u says nothing of its wire", rank);
         }
-        EPX_TRY(epx_wire_connect(comm->hosts->wire, rank, member->card + wire_at, member->card_bytes - wire_at,
-                                 comm->rank));
+        enum epx_status status =
+            epx_wire_connect(comm->hosts->wire, rank, member->card + wire_at, member->card_bytes - wire_at, comm->rank);
+        if (status != EPX_OK) {
+            char name[EPX_REMOTE_NAME_BYTES];
+            char why[EPX_ERROR_TEXT_BYTES];
+            (void)snprintf(why, sizeof why, "%s", epx_error_text());
+            epx_remote_name(comm, rank, name);
+            return epx_fail(status, "%s cannot be reached: %.*s", name, (int)sizeof why - 200, why);
+        }
     }
     return EPX_OK;
 }
@@ -187,14 +198,30 @@ static void hosts_introduce(struct epx_comm *comm)
     }
 }
 
-/* A step of the whole world: who has passed it is connected, and so are all others. */
+/* Until the own connections stand, are lost, or the world has failed. Not for ever: when a peer is stopped, all others
+ * come to the step at which they meet, and then it is known who has not. */
+static void wires_settle(struct epx_comm *comm)
+{
+    struct epx_wire *wire = comm->hosts->wire;
+    uint64_t until_ns = epx_clock_ns() + comm->hosts->silence_ns;
+    while (!epx_wire_settled(wire) && !epx_comm_failed(comm) && epx_clock_ns() < until_ns) {
+        epx_wire_wait(wire, 0, epx_clock_ns() + PIECE_NS);
+    }
+}
+
+/* A step of the whole world: who has passed it is connected, and so are all others. Meanwhile the wire moves: others
+ * need its answers. */
 static enum epx_status all_meet(struct epx_comm *comm, const struct epx_comm_spec *spec)
 {
-    bool pending;
+    bool pending = true;
     uint64_t waited_ns = 0;
+    wires_settle(comm);
     atomic_store_explicit(&comm->op_timeout_ms, spec->join_timeout_ms, memory_order_relaxed);
     EPX_TRY(epx_step_arrive(comm, true));
-    EPX_TRY(epx_step_await(comm, EPX_NEVER, &waited_ns, &pending));
+    while (pending) {
+        (void)epx_wire_progress(comm->hosts->wire);
+        EPX_TRY(epx_step_await(comm, epx_clock_ns() + PIECE_NS, &waited_ns, &pending));
+    }
     atomic_store_explicit(&comm->op_timeout_ms, spec->op_timeout_ms, memory_order_relaxed);
     return EPX_OK;
 }
@@ -221,12 +248,9 @@ enum epx_status epx_comm_sub_meeting(const struct epx_comm *comm, const uint32_t
     return EPX_OK;
 }
 
-enum epx_status epx_world_connect(struct epx_comm *comm, const struct epx_comm_spec *spec, struct epx_census *census)
+static enum epx_status connect_all(struct epx_comm *comm, const struct epx_comm_spec *spec, struct epx_census *census)
 {
     struct epx_hosts *hosts = comm->hosts;
-    if (hosts == NULL) {
-        return EPX_OK;
-    }
     hosts_introduce(comm);
     EPX_TRY(wires_connect(comm, census));
     if (epx_hosts_leader(hosts, hosts->own_host) == comm->rank) {
@@ -234,7 +258,30 @@ enum epx_status epx_world_connect(struct epx_comm *comm, const struct epx_comm_s
         census->link_count = 0; /* the agent's from here on, after a failure too */
         EPX_TRY(epx_agent_start(comm, census->links, link_count, &hosts->agent));
     }
-    EPX_TRY(all_meet(comm, spec));
+    return all_meet(comm, spec);
+}
+
+/* The others wait for this rank: they are told why it cannot go on. */
+static enum epx_status tell_failure(struct epx_comm *comm, enum epx_status status)
+{
+    char text[EPX_ERROR_TEXT_BYTES];
+    if (epx_comm_failed(comm)) {
+        return status;
+    }
+    (void)snprintf(text, sizeof text, "%s", epx_error_text());
+    return epx_failure_force(comm, status, text);
+}
+
+enum epx_status epx_world_connect(struct epx_comm *comm, const struct epx_comm_spec *spec, struct epx_census *census)
+{
+    const struct epx_hosts *hosts = comm->hosts;
+    if (hosts == NULL) {
+        return EPX_OK;
+    }
+    enum epx_status status = connect_all(comm, spec, census);
+    if (status != EPX_OK) {
+        return tell_failure(comm, status);
+    }
     epx_log(EPX_LOG_INFO, "%s: rank %u on host %s (%u of %u), %s between hosts", comm->name, comm->rank,
             hosts->host_names[hosts->own_host], hosts->own_host, hosts->host_count, epx_wire_description());
     return EPX_OK;
