@@ -2,6 +2,9 @@
 
 #include "base/clock.h"
 
+/* How much longer than its deadline a rank waits to know whom to blame. */
+#define GRACE_NS 400000000u
+
 static bool is_dead(const struct epx_health_view *view, uint32_t rank)
 {
     const struct epx_comm *comm = view->owner;
@@ -37,6 +40,21 @@ void epx_health_blame(const struct epx_comm *comm, uint64_t step, uint64_t since
 {
     struct epx_health_view view = view_of(comm);
     epx_health_view_blame(&view, step, since_ns, epx_clock_ns(), text, text_bytes);
+}
+
+bool epx_health_is_unsure(const struct epx_comm *comm, uint64_t step, uint64_t deadline_ns)
+{
+    struct epx_health_view view = view_of(comm);
+    uint64_t now_ns = epx_clock_ns();
+    return now_ns < deadline_ns + GRACE_NS && epx_health_view_is_unsure(&view, step, now_ns);
+}
+
+bool epx_health_blame_silence(const struct epx_comm *comm, const struct epx_rank_set *late, uint64_t since_ns,
+                              char *text, size_t text_bytes)
+{
+    struct epx_health_view view = view_of(comm);
+    uint64_t now_ns = epx_clock_ns();
+    return epx_health_view_blame_silence(&view, late, now_ns, (double)(now_ns - since_ns) / 1e9, text, text_bytes);
 }
 
 void epx_comm_blame(const struct epx_comm *comm, char *text, size_t text_bytes)

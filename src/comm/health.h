@@ -23,4 +23,12 @@ EPX_NODISCARD enum epx_status epx_health_examine(const struct epx_comm *comm, ui
 /* The line of blame for a wait at `step` that began at `since_ns`; "" when every rank has arrived. */
 void epx_health_blame(const struct epx_comm *comm, uint64_t step, uint64_t since_ns, char *text, size_t text_bytes);
 
+/* At a deadline: whether to wait a little longer, until a grace after `deadline_ns` has passed, so that the right one
+ * is blamed. See epx_health_view_is_unsure. */
+bool epx_health_is_unsure(const struct epx_comm *comm, uint64_t step, uint64_t deadline_ns);
+
+/* See epx_health_view_blame_silence. */
+bool epx_health_blame_silence(const struct epx_comm *comm, const struct epx_rank_set *late, uint64_t since_ns,
+                              char *text, size_t text_bytes);
+
 #endif

@@ -1,7 +1,5 @@
 #include "comm/health_view.h"
 
-#include "comm/rank_set.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -9,6 +7,8 @@
 #define NAME_TEXT_BYTES  96
 /* Hosts say where their ranks are five times a second; who has not for so long is stopped, or cannot be reached. */
 #define SILENT_NS 600000000u
+/* From here on it is soon known whether it is silent. */
+#define DOUBT_NS 250000000u
 
 static const struct epx_control_slot *slot_of(const struct epx_health_view *view, uint32_t rank)
 {
@@ -81,7 +81,7 @@ static void loss_print(const struct epx_health_view *view, const struct epx_rank
     char needed[2 * NAME_TEXT_BYTES] = "";
     char others[RANKS_TEXT_BYTES + NAME_TEXT_BYTES] = "";
     epx_health_place(activity, place, sizeof place);
-    if (epx_activity_phase(activity) == EPX_PHASE_IDLE) {
+    if (epx_activity_phase(activity) == EPX_PHASE_IDLE && epx_activity_round(own) != 0) {
         char round[NAME_TEXT_BYTES];
         round_name(own, round, sizeof round);
         (void)snprintf(needed, sizeof needed, "; %s needs it", round);
@@ -199,9 +199,8 @@ static bool find_silent(const struct epx_health_view *view, const struct epx_ran
     return false;
 }
 
-/* Of ranks whose host says nothing it is not known where they are; its leader is to blame. */
-static bool blame_silence(const struct epx_health_view *view, const struct epx_rank_set *late, uint64_t now_ns,
-                          double waited_s, char *text, size_t text_bytes)
+bool epx_health_view_blame_silence(const struct epx_health_view *view, const struct epx_rank_set *late, uint64_t now_ns,
+                                   double waited_s, char *text, size_t text_bytes)
 {
     struct epx_rank_set ranks = {0};
     char leader[NAME_TEXT_BYTES];
@@ -226,6 +225,46 @@ static bool blame_silence(const struct epx_health_view *view, const struct epx_r
     return true;
 }
 
+static bool is_doubtful(uint64_t heard_ns, uint64_t now_ns)
+{
+    return now_ns > heard_ns + DOUBT_NS && now_ns <= heard_ns + SILENT_NS;
+}
+
+/* Whether some ranks are late that have all begun the own rank's round: some may themselves wait for another host, and
+ * know better than this rank for whom. */
+static bool others_know(const struct epx_health_view *view, uint64_t step)
+{
+    uint64_t round = epx_activity_round(epx_health_view_activity(view, view->rank));
+    uint32_t late_count = 0;
+    for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+        uint64_t activity = epx_health_view_activity(view, rank);
+        if (epx_health_view_arrived(view, rank, step)) {
+            continue;
+        }
+        late_count++;
+        if (rank == view->rank || epx_activity_round(activity) != round ||
+            epx_activity_phase(activity) != EPX_PHASE_ENTER) {
+            return false;
+        }
+    }
+    return late_count > 1;
+}
+
+bool epx_health_view_is_unsure(const struct epx_health_view *view, uint64_t step, uint64_t now_ns)
+{
+    if (slot_of(view, view->rank)->host_name[0] == '\0') {
+        return false;
+    }
+    for (uint32_t rank = 0; rank < view->rank_count; rank++) {
+        if (host_of(view, rank) != host_of(view, view->rank) && !epx_health_view_arrived(view, rank, step) &&
+            is_doubtful(atomic_load_explicit(&slot_of(view, rank)->heard_ns, memory_order_relaxed), now_ns)) {
+            return true;
+        }
+    }
+    return is_doubtful(atomic_load_explicit(&view->control->agent_ns, memory_order_relaxed), now_ns) ||
+           others_know(view, step);
+}
+
 void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, uint64_t since_ns, uint64_t now_ns,
                            char *text, size_t text_bytes)
 {
@@ -240,7 +279,7 @@ void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, ui
     }
     double waited_s = now_ns > since_ns ? (double)(now_ns - since_ns) / 1e9 : 0.0;
     if (slot_of(view, view->rank)->host_name[0] != '\0') {
-        if (blame_silence(view, &late, now_ns, waited_s, text, text_bytes)) {
+        if (epx_health_view_blame_silence(view, &late, now_ns, waited_s, text, text_bytes)) {
             return;
         }
         spare_begun(view, &late, &waiting);

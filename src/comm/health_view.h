@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "comm/control_region.h"
+#include "comm/rank_set.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,6 +31,14 @@ EPX_NODISCARD enum epx_status epx_health_view_examine(const struct epx_health_vi
                                                       uint64_t needed, char *text, size_t text_bytes);
 void epx_health_view_blame(const struct epx_health_view *view, uint64_t step, uint64_t since_ns, uint64_t now_ns,
                            char *text, size_t text_bytes);
+
+/* In a world on several hosts, at a deadline: whether it is known better a little later who is late at `step`, for a
+ * host may be silent, or others here wait for ranks that this one does not see. */
+bool epx_health_view_is_unsure(const struct epx_health_view *view, uint64_t step, uint64_t now_ns);
+
+/* Of ranks whose host says nothing it is not known where they are; its leader is to blame. False: no such host. */
+bool epx_health_view_blame_silence(const struct epx_health_view *view, const struct epx_rank_set *late, uint64_t now_ns,
+                                   double waited_s, char *text, size_t text_bytes);
 
 uint64_t epx_health_view_activity(const struct epx_health_view *view, uint32_t rank);
 bool epx_health_view_arrived(const struct epx_health_view *view, uint32_t rank, uint64_t step);

@@ -189,7 +189,8 @@ static void examine(struct epx_remote *remote, uint64_t now_ns)
     remote->check_ns = now_ns + comm->policy.slice_ns;
     uint64_t activity = atomic_load_explicit(&comm->slot->activity, memory_order_relaxed);
     enum epx_status status = epx_health_examine(comm, remote->step, activity, text, sizeof text);
-    if (status == EPX_OK && now_ns >= remote->deadline_ns) {
+    if (status == EPX_OK && now_ns >= remote->deadline_ns &&
+        !epx_health_is_unsure(comm, remote->step, remote->deadline_ns)) {
         epx_remote_blame(remote, now_ns, text, sizeof text);
         if (text[0] == '\0') {
             (void)snprintf(text, sizeof text, "rank %u cannot get rid of what it sends to other hosts", comm->rank);
@@ -306,7 +307,8 @@ static enum epx_status wait(struct epx_remote *remote, uint64_t until_ns, bool *
             return EPX_OK;
         }
         if (!moved && remote->status == EPX_OK) {
-            uint64_t wake_ns = remote->check_ns < remote->deadline_ns ? remote->check_ns : remote->deadline_ns;
+            bool is_due_first = remote->deadline_ns > now_ns && remote->deadline_ns < remote->check_ns;
+            uint64_t wake_ns = is_due_first ? remote->deadline_ns : remote->check_ns;
             epx_wire_wait(comm->hosts->wire, comm->policy.spin_ns, wake_ns < until_ns ? wake_ns : until_ns);
             (void)epx_fault("remote.wait", (int)comm->rank);
         }

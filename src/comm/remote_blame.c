@@ -1,6 +1,7 @@
 /*
  * Whom the wire part of a round waits for, in words.
  */
+#include "comm/health.h"
 #include "comm/rank_set.h"
 #include "comm/remote_state.h"
 
@@ -58,6 +59,9 @@ void epx_remote_blame(const struct epx_remote *remote, uint64_t now_ns, char *te
         } else if (debt == DEBT_NONE && peer->receiver.exists) {
             epx_rank_set_add(&waiting, peer->rank);
         }
+    }
+    if (epx_health_blame_silence(comm, &late, remote->since_ns, text, text_bytes)) {
+        return;
     }
     char who[RANKS_TEXT_BYTES];
     char others[RANKS_TEXT_BYTES];

@@ -102,10 +102,14 @@ static enum epx_status agreement_blame(const struct wait *wait, char *text, size
     return EPX_ERR_TIMEOUT;
 }
 
-/* The deadline has passed: whom to blame. EPX_OK when the last one arrived at this moment. */
+/* The deadline has passed: whom to blame. EPX_OK when the last one arrived at this moment, or when that is not known
+ * yet. */
 static enum epx_status wait_blame(const struct wait *wait, char *text, size_t text_bytes)
 {
     struct epx_comm *comm = wait->comm;
+    if (epx_health_is_unsure(comm, wait->step, wait->deadline_ns)) {
+        return EPX_OK;
+    }
     epx_health_blame(comm, wait->step, wait->since_ns, text, text_bytes);
     if (text[0] != '\0') {
         return EPX_ERR_TIMEOUT;
@@ -206,7 +210,7 @@ static void wait_sleep(struct wait *wait)
         if (now_ns >= wait->until_ns) {
             return;
         }
-        if (until_ns > wait->deadline_ns) {
+        if (until_ns > wait->deadline_ns && now_ns < wait->deadline_ns) {
             until_ns = wait->deadline_ns;
         }
         if (until_ns > wait->until_ns) {
