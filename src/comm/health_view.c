@@ -178,20 +178,26 @@ static void spare_ahead(const struct epx_health_view *view, struct epx_rank_set 
     *late = epx_rank_set_count(&last) > 0 ? last : *late;
 }
 
+/* Who has said nothing yet may not have begun. */
+static bool is_silent(uint64_t heard_ns, uint64_t now_ns)
+{
+    return heard_ns != 0 && now_ns > heard_ns + SILENT_NS;
+}
+
 /* A host whose agent says nothing, with since when: the own one, or that of a late rank. False: none. */
 static bool find_silent(const struct epx_health_view *view, const struct epx_rank_set *late, uint64_t now_ns,
                         uint32_t *host, uint64_t *heard_ns)
 {
     *host = host_of(view, view->rank);
     *heard_ns = atomic_load_explicit(&view->control->agent_ns, memory_order_relaxed);
-    if (now_ns > *heard_ns + SILENT_NS) {
+    if (is_silent(*heard_ns, now_ns)) {
         return true;
     }
     for (uint32_t rank = 0; rank < view->rank_count; rank++) {
         if (epx_rank_set_has(late, rank) && host_of(view, rank) != host_of(view, view->rank)) {
             *host = host_of(view, rank);
             *heard_ns = atomic_load_explicit(&slot_of(view, rank)->heard_ns, memory_order_relaxed);
-            if (now_ns > *heard_ns + SILENT_NS) {
+            if (is_silent(*heard_ns, now_ns)) {
                 return true;
             }
         }
