@@ -85,6 +85,9 @@ static enum epx_boot_attempt attempt_until_deadline(struct epx_boot_joining *joi
         if (epx_clock_ns() >= join->deadline_ns) {
             return EPX_BOOT_ATTEMPT_LATE;
         }
+        if (epx_boot_attempt_hope(join) != EPX_BOOT_ATTEMPT_DONE) {
+            return EPX_BOOT_ATTEMPT_FAILED;
+        }
         epx_boot_pause_ns(pause);
         pause = pause * 2 < PAUSE_LAST_NS ? pause * 2 : PAUSE_LAST_NS;
     }

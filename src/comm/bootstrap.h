@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "memory/arena.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,9 @@ struct epx_bootstrap_request {
     const char *what; /* for messages: "rank table /x/y.json", … */
     const uint32_t
         *names; /* by rank: what messages call it, where the ranks are some of a larger world; null: itself */
+    /* Asked by the caller's thread every few milliseconds: whether a rank will never come. Null: not known. */
+    bool (*is_hopeless)(void *context);
+    void *context;
 };
 
 /* What messages call a rank; one that is none is called what it says. */
@@ -39,8 +43,9 @@ struct epx_bootstrap_result {
 /*
  * Blocks until rank_count distinct ranks with the same key and rank_count have joined. The control region comes from a
  * sealed memfd made by the star's centre. Every descriptor is closed on return.
- * EPX_ERR_JOIN_TIMEOUT naming the ranks that are missing; EPX_ERR_RENDEZVOUS (rank held by a live process, named by
- * pid; world size differs, both named); EPX_ERR_NO_MEMORY; EPX_ERR_SYSTEM. Ranks may be processes, threads or both.
+ * EPX_ERR_JOIN_TIMEOUT naming the ranks that are missing; EPX_ERR_PEER_LEFT when it is hopeless; EPX_ERR_RENDEZVOUS
+ * (rank held by a live process, named by pid; world size differs, both named); EPX_ERR_NO_MEMORY; EPX_ERR_SYSTEM. Ranks
+ * may be processes, threads or both.
  */
 EPX_NODISCARD enum epx_status epx_bootstrap_join(const struct epx_bootstrap_request *request,
                                                  struct epx_bootstrap_result *result);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define SEND_RETRY_NS  2000000u
+#define LOOK_MS        10  /* between two looks whether it is hopeless */
 #define QUERY_GRACE_MS 500 /* a rank whose time is up waits this long for the centre to say who is missing */
 
 /* ---- Waiting --------------------------------------------------------------------------------------------------- */
@@ -66,7 +67,17 @@ static enum epx_boot_attempt take_news(struct epx_boot_joining *join, struct epx
     return EPX_BOOT_ATTEMPT_DONE;
 }
 
-static enum epx_boot_attempt wait_readable(const struct epx_boot_joining *join, uint64_t deadline_ns)
+enum epx_boot_attempt epx_boot_attempt_hope(struct epx_boot_joining *join)
+{
+    const struct epx_bootstrap_request *request = join->request;
+    if (request->is_hopeless == NULL || !request->is_hopeless(request->context)) {
+        return EPX_BOOT_ATTEMPT_DONE;
+    }
+    return epx_boot_attempt_fail(
+        join, epx_fail(EPX_ERR_PEER_LEFT, "%s: not all of the %u ranks will come", request->what, request->rank_count));
+}
+
+static enum epx_boot_attempt wait_readable(struct epx_boot_joining *join, uint64_t deadline_ns)
 {
     uint64_t now = epx_clock_ns();
     if (now >= deadline_ns) {
@@ -74,8 +85,11 @@ static enum epx_boot_attempt wait_readable(const struct epx_boot_joining *join, 
     }
     uint64_t span_ms = (deadline_ns - now) / 1000000u + 1;
     struct pollfd poll_fd = {.fd = join->fd, .events = POLLIN};
-    (void)poll(&poll_fd, 1, span_ms < 1000 ? (int)span_ms : 1000);
-    return EPX_BOOT_ATTEMPT_DONE;
+    uint64_t longest_ms = join->request->is_hopeless != NULL ? LOOK_MS : 1000;
+    if (poll(&poll_fd, 1, (int)(span_ms < longest_ms ? span_ms : longest_ms)) > 0) {
+        return EPX_BOOT_ATTEMPT_DONE;
+    }
+    return epx_boot_attempt_hope(join);
 }
 
 /* Waits for a message of this kind; its descriptors become the caller's. */

@@ -46,6 +46,9 @@ enum epx_boot_attempt epx_boot_attempt_run(struct epx_boot_joining *join, int fd
 /* Notes the status, whose text has been set, and returns FAILED. */
 enum epx_boot_attempt epx_boot_attempt_fail(struct epx_boot_joining *join, enum epx_status status);
 
+/* FAILED when the caller knows that a rank will never come, else DONE. */
+enum epx_boot_attempt epx_boot_attempt_hope(struct epx_boot_joining *join);
+
 /* Sleeps for less than a second. */
 void epx_boot_pause_ns(uint64_t span_ns);
 

@@ -68,6 +68,7 @@ static enum epx_status comm_allocate(const struct epx_comm_spec *spec, struct ep
     }
     locks_init(comm);
     memcpy(comm->name, spec->name, sizeof comm->name);
+    memcpy(comm->key, spec->key, sizeof comm->key);
     comm->rank = spec->rank;
     comm->rank_count = spec->rank_count;
     comm->here_count = spec->rank_count;
@@ -119,6 +120,8 @@ static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_sp
         .timeout_ms = spec->join_timeout_ms,
         .what = spec->what != NULL ? spec->what : "communicator",
         .names = comm->hosts != NULL ? &comm->hosts->host_ranks[comm->hosts->host_first[comm->hosts->own_host]] : NULL,
+        .is_hopeless = spec->is_hopeless,
+        .context = spec->context,
     };
     epx_world_host_key(comm, spec->key, request.key);
     EPX_TRY(epx_bootstrap_join(&request, &comm->shared));

@@ -27,7 +27,9 @@ struct epx_comm_spec {
     int64_t join_timeout_ms; /* < 0: never */
     int64_t op_timeout_ms;   /* deadline of one wait inside a round; < 0: never */
     const char *what;        /* for messages */
-    const struct epx_meeting *meeting; /* null: all ranks are on this host; see census.h */
+    const struct epx_meeting *meeting;  /* null: all ranks are on this host; see census.h */
+    bool (*is_hopeless)(void *context); /* see bootstrap.h; null: never */
+    void *context;
 };
 
 struct epx_comm;

@@ -26,6 +26,7 @@ struct epx_wait_policy {
 struct epx_comm {
     /* Constant while open. */
     char name[EPX_COMM_NAME_BYTES];
+    uint8_t key[32]; /* of the world: those that go on after a loss meet by what is derived from it */
     uint32_t rank;
     uint32_t rank_count;
     uint32_t server_rank_count;
@@ -40,6 +41,10 @@ struct epx_comm {
     char *order_tag; /* see step.c */
 
     _Atomic int64_t op_timeout_ms;
+
+    /* See shrink.h: touched by its caller alone. */
+    uint64_t shrink_generation; /* the latest in which this rank has taken part */
+    bool shrunk;                /* a new communicator was made */
 
     /* Of the running round: touched by the thread that runs it. Rounds follow each other through queue_lock. */
     uint64_t step;                       /* steps this rank has passed */

@@ -38,10 +38,17 @@ void epx_control_text_copy(char *text, const char *shared, size_t bytes)
     }
 }
 
+_Atomic uint64_t *epx_control_list(struct epx_control *control, uint32_t rank_count, uint32_t rank, uint64_t generation)
+{
+    _Atomic uint64_t *lists = (_Atomic uint64_t *)(void *)&control->slots[rank_count];
+    return lists + (2 * (size_t)rank + (generation & 1)) * epx_control_list_words(rank_count);
+}
+
 uint64_t epx_control_bytes(uint32_t rank_count)
 {
-    /* At most 4096 slots of 1 KiB: no overflow. */
-    uint64_t bytes = sizeof(struct epx_control) + (uint64_t)rank_count * sizeof(struct epx_control_slot);
+    /* At most 4096 slots of 1 KiB and lists of 4 KiB: no overflow. */
+    uint64_t rank_bytes = sizeof(struct epx_control_slot) + 2 * sizeof(uint64_t) * epx_control_list_words(rank_count);
+    uint64_t bytes = sizeof(struct epx_control) + rank_count * rank_bytes;
     return (bytes + EPX_CONTROL_PAGE_BYTES - 1) / EPX_CONTROL_PAGE_BYTES * EPX_CONTROL_PAGE_BYTES;
 }
 

@@ -24,7 +24,7 @@
 #define EPX_CONTROL_LINE_BYTES 128u
 
 #define EPX_CONTROL_MAGIC   0x45505843u
-#define EPX_CONTROL_VERSION 4u
+#define EPX_CONTROL_VERSION 5u
 
 /* Bytes of the texts that say which world it is, with their NUL: a line each; a longer text is cut. */
 #define EPX_CONTROL_TEXT_BYTES EPX_CONTROL_LINE_BYTES
@@ -103,7 +103,9 @@ struct epx_control_slot {
     char host_name[EPX_CONTROL_HOST_BYTES]; /* "" in a world on one host; written with process */
     _Atomic uint64_t
         heard_ns; /* of a remote rank: CLOCK_MONOTONIC when its host said all this; relaxed, for messages */
-    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 72 - EPX_CONTROL_HOST_BYTES];
+    _Atomic uint64_t shrink_wish; /* the latest generation that the rank takes part in, 0: none (see shrink.h);
+                                     sequentially consistent: of two that raise theirs one sees both */
+    uint8_t progress_pad[EPX_CONTROL_LINE_BYTES - 80 - EPX_CONTROL_HOST_BYTES];
 
     struct epx_control_entry entries[2];
     struct epx_control_failure failure;
@@ -114,6 +116,7 @@ _Static_assert(offsetof(struct epx_control_slot, life) == 24, "layout");
 _Static_assert(offsetof(struct epx_control_slot, process) == 32, "layout");
 _Static_assert(offsetof(struct epx_control_slot, op_timeout_ms) == 56, "layout");
 _Static_assert(offsetof(struct epx_control_slot, host_name) == 64, "layout");
+_Static_assert(offsetof(struct epx_control_slot, shrink_wish) == 104, "layout");
 _Static_assert(offsetof(struct epx_control_slot, entries) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control_slot, failure) == 3 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(sizeof(struct epx_control_slot) == 1024, "a slot is a multiple of the line");
@@ -169,7 +172,12 @@ struct epx_control {
     _Atomic uint64_t agent_ns; /* CLOCK_MONOTONIC of the agent's latest beat. Writer: the agent; relaxed */
     uint8_t world_pad[EPX_CONTROL_LINE_BYTES - 32];
 
-    struct epx_control_slot slots[]; /* rank_count */
+    /* Line 9: who goes on without those that are lost: generation << 16 | (0 or 1 + the rank whose list it is).
+     * Writers: all, by compare-and-swap (sequentially consistent), from one generation to the next. */
+    union epx_control_word shrink;
+    uint8_t shrink_pad[EPX_CONTROL_LINE_BYTES - 8];
+
+    struct epx_control_slot slots[]; /* rank_count; behind them, two lists a rank: epx_control_list */
 };
 _Static_assert(offsetof(struct epx_control, word) == 1 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, arrivals) == 2 * EPX_CONTROL_LINE_BYTES, "layout");
@@ -179,7 +187,8 @@ _Static_assert(offsetof(struct epx_control, name) == 5 * EPX_CONTROL_LINE_BYTES,
 _Static_assert(offsetof(struct epx_control, job) == 6 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, origin) == 7 * EPX_CONTROL_LINE_BYTES, "layout");
 _Static_assert(offsetof(struct epx_control, world_step) == 8 * EPX_CONTROL_LINE_BYTES, "layout");
-_Static_assert(offsetof(struct epx_control, slots) == 9 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, shrink) == 9 * EPX_CONTROL_LINE_BYTES, "layout");
+_Static_assert(offsetof(struct epx_control, slots) == 10 * EPX_CONTROL_LINE_BYTES, "layout");
 
 static inline uint64_t epx_word_make(uint64_t step, uint32_t failed)
 {
@@ -223,6 +232,23 @@ const char *epx_phase_name(uint32_t phase);
 
 /* Copies a text of fixed length that another process has written: it ends, and steers no terminal. */
 void epx_control_text_copy(char *text, const char *shared, size_t bytes);
+
+/* Ranks in a word of a list, and words of a list, which fills whole lines. */
+#define EPX_CONTROL_LIST_RANKS 16u
+
+static inline uint32_t epx_control_list_words(uint32_t rank_count)
+{
+    uint32_t ranks_per_line = EPX_CONTROL_LINE_BYTES / 8 * EPX_CONTROL_LIST_RANKS;
+    return (rank_count + ranks_per_line - 1) / ranks_per_line * (EPX_CONTROL_LINE_BYTES / 8);
+}
+
+/*
+ * The list that `rank` wrote for a generation of `shrink`: what became of each rank, 4 bits each, enum epx_fate
+ * (shrink.h). Writer: the rank. Readers: all ranks, which look at `shrink` once more afterwards: a list is written
+ * again two generations later, when `shrink` has moved on. Order: relaxed, between the accesses of `shrink`.
+ */
+_Atomic uint64_t *epx_control_list(struct epx_control *control, uint32_t rank_count, uint32_t rank,
+                                   uint64_t generation);
 
 /* Bytes of the region of a world, a multiple of the page. */
 uint64_t epx_control_bytes(uint32_t rank_count);

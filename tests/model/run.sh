@@ -89,4 +89,11 @@ mutant round.pml -DMUTANT_ONE_ENTRY -DSTEPS=1 -DROUNDS=4
 good wake.pml
 mutant wake.pml -DMUTANT_COUNT_FIRST
 
+good shrink.pml
+good shrink.pml -DCRASHES=0 -DMAY_MEET_IN_VAIN=true
+mutant shrink.pml -DMUTANT_LIST_AFTER_WORD
+mutant shrink.pml -DMUTANT_ONE_LIST -DMAY_MEET_IN_VAIN=true
+mutant shrink.pml -DMUTANT_NO_CAS
+mutant shrink.pml -DMUTANT_NO_VERDICT
+
 [ "$failures" -eq 0 ]

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "comm/comm_object.h"
 #include "comm/failure.h"
+#include "comm/shrink.h"
 #include "comm/step.h"
 
 #include <setjmp.h>
@@ -10,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -162,9 +164,63 @@ static void activity__round_trip(void **state)
     assert_string_equal(epx_phase_name(250), "UNKNOWN");
 }
 
+static enum epx_status shrink_with(struct epx_comm *comm, uint64_t word)
+{
+    const struct epx_shrink_request request = {.timeout_ms = 10};
+    struct epx_comm *next = NULL;
+    uint8_t fates[RANKS];
+    atomic_store(&comm->control->shrink.value, word);
+    return epx_shrink_run(comm, &request, fates, &next);
+}
+
+/* A rank that has taken part in generation 1 and calls again, whatever that is said to have decided. */
+static void shrink__made_up_decisions(void **state)
+{
+    (void)state;
+    struct epx_comm *comm = made_up_comm();
+    comm->process = getpid();
+    comm->shrink_generation = 1;
+    atomic_store(&comm->control->word.value, epx_word_make(0, 2));
+    assert_int_equal(shrink_with(comm, epx_word_make(1, RANKS + 1)), EPX_ERR_PROTOCOL);
+    assert_string_equal(epx_error_text(), "rank 3 of 3 is said to have decided who goes on");
+    assert_int_equal(shrink_with(comm, epx_word_make(1, 0)), EPX_ERR_PROTOCOL);
+    atomic_store(epx_control_list(comm->control, RANKS, 1, 1), 0x700);
+    assert_int_equal(shrink_with(comm, epx_word_make(1, 2)), EPX_ERR_PROTOCOL);
+    assert_string_equal(epx_error_text(), "rank 1 decided the unknown fate 7");
+    atomic_store(epx_control_list(comm->control, RANKS, 1, 1), EPX_SHRINK_SILENT);
+    assert_int_equal(shrink_with(comm, epx_word_make(1, 2)), EPX_ERR_PEER_LEFT);
+    assert_int_equal(shrink_with(comm, epx_word_make(2, 2)), EPX_ERR_PEER_LEFT);
+    struct epx_hosts hosts = {.host_count = 2};
+    comm->hosts = &hosts;
+    assert_int_equal(shrink_with(comm, 0), EPX_ERR_UNSUPPORTED);
+    drop_comm(comm);
+}
+
+static void list__lies_behind_the_slots(void **state)
+{
+    (void)state;
+    const uint32_t counts[] = {1, 16, 17, 256, 257, EPX_COMM_RANK_MAX};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        uint32_t count = counts[i];
+        size_t bytes = (size_t)epx_control_bytes(count);
+        struct epx_control *control = aligned_alloc(EPX_CONTROL_LINE_BYTES, bytes);
+        assert_non_null(control);
+        size_t first = (size_t)((char *)epx_control_list(control, count, 0, 0) - (char *)control);
+        size_t last = (size_t)((char *)epx_control_list(control, count, count - 1, 1) - (char *)control);
+        assert_true(first >= sizeof *control + count * sizeof(struct epx_control_slot));
+        assert_int_equal(first % EPX_CONTROL_LINE_BYTES, 0);
+        assert_true((count + 15) / 16 <= epx_control_list_words(count));
+        assert_true(last + 8 * epx_control_list_words(count) <= bytes);
+        assert_ptr_equal(epx_control_list(control, count, 0, 2), epx_control_list(control, count, 0, 0));
+        free(control);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shrink__made_up_decisions),
+        cmocka_unit_test(list__lies_behind_the_slots),
         cmocka_unit_test(open__stamp),
         cmocka_unit_test(take__record_of_the_rank),
         cmocka_unit_test(take__unterminated_and_unprintable_text),
