@@ -28,9 +28,9 @@
  *
  * Failure of a round: after a status of 40 or more the communicator has failed on all ranks with the same status and
  * text. The outputs of that operation are invalid everywhere, operations queued behind it end with the same status,
- * and only epx_comm_destroy is useful. A status below 40 is about this rank's call: nothing was started, and the ranks
- * that did start wait for this one until their deadline. (One exception: EPX_ERR_STATE of an operation on all ranks
- * says that a rank freed the memory of a tensor under an operation that it had started.)
+ * and only epx_comm_shrink and epx_comm_destroy are useful. A status below 40 is about this rank's call: nothing was
+ * started, and the ranks that did start wait for this one until their deadline. (One exception: EPX_ERR_STATE of an
+ * operation on all ranks says that a rank freed the memory of a tensor under an operation that it had started.)
  *
  * Threads: objects may be used from any thread, one call at a time per communicator and its plans; epx_wait may run
  * beside them, one call at a time per request. Ranks may be processes, threads of one process, or both. No library
@@ -188,6 +188,98 @@ enum epx_status epx_comm_destroy(struct epx_communicator *comm);
  * any. */
 uint32_t epx_comm_rank_of(const struct epx_communicator *comm);
 uint32_t epx_comm_size_of(const struct epx_communicator *comm);
+
+/* ---- Going on after a loss -------------------------------------------------------------------------------------- */
+
+enum epx_rank_fate {
+    EPX_FATE_MEMBER = 0,   /* goes on */
+    EPX_FATE_DEAD = 1,     /* its process has ended */
+    EPX_FATE_LEFT = 2,     /* has destroyed its communicator */
+    EPX_FATE_SILENT = 3,   /* has not called in time: stopped, or busy; it may live */
+    EPX_FATE_EXCLUDED = 4, /* was left out on purpose; it may live */
+};
+
+struct epx_shrink_config {
+    size_t struct_bytes;     /* sizeof, set by EPX_SHRINK_CONFIG_INIT */
+    int64_t timeout_ms;      /* how long a rank that neither calls nor ends is waited for; 0: 1000; -1: for ever */
+    const uint32_t *exclude; /* (exclude_count,): old ranks to go on without, whatever they do; not this one */
+    uint32_t exclude_count;
+};
+#define EPX_SHRINK_CONFIG_INIT                                                                                         \
+    {                                                                                                                  \
+        sizeof(struct epx_shrink_config), 0, NULL, 0                                                                   \
+    }
+
+struct epx_shrink_report {     /* the same on all ranks of the new communicator */
+    size_t struct_bytes;       /* sizeof, set by EPX_SHRINK_REPORT_INIT */
+    enum epx_rank_fate *fates; /* out (old W,) or null: what became of each old rank */
+    uint32_t *old_ranks;       /* out (new W,), with room for the old W, or null: the old rank of each new one */
+    uint32_t rank_count;       /* out: the new W */
+    uint32_t lost_count;       /* out: old ranks that are no members */
+};
+#define EPX_SHRINK_REPORT_INIT                                                                                         \
+    {                                                                                                                  \
+        sizeof(struct epx_shrink_report), NULL, NULL, 0, 0                                                             \
+    }
+
+/*
+ * A new communicator of the ranks that are left of one that has failed. Collective among those: returns when every
+ * other rank has called it, too, or is dead, or has left, or timeout_ms has passed, and those that called have met
+ * anew; losses meanwhile are taken in. New ranks follow the order of the old ones; name, operation timeout and servers
+ * (those of equal size) are the old ones. With `exclude` also of one that has not failed: it fails with
+ * EPX_ERR_ABORTED. A rank that anyone excludes is out.
+ *
+ * `old` stays failed and is the caller's to destroy; its plans cannot be used. Ranks left out that live
+ * (EPX_FATE_SILENT, EPX_FATE_EXCLUDED) can harm nobody when they wake, since a rank writes to its own memory alone;
+ * when they call, they get EPX_ERR_PEER_LEFT.
+ *
+ * `config` may be null: EPX_SHRINK_CONFIG_INIT. `report` may be null.
+ * Errors:
+ *   EPX_ERR_NULL          old, out, or exclude with exclude_count > 0 is null
+ *   EPX_ERR_INVALID       no communicator; timeout_ms; a rank in exclude is this one, or none of old
+ *   EPX_ERR_STATE         old has not failed and exclude is empty; it has been shrunk before; it was destroyed, or
+ *                         belongs to the process before a fork
+ *   EPX_ERR_UNSUPPORTED   the ranks of old are on several hosts
+ *   EPX_ERR_PEER_LEFT     the others go on without this rank
+ *   EPX_ERR_JOIN_TIMEOUT  the members, all alive, could not meet; to be called again
+ *   EPX_ERR_PROTOCOL      a peer published a value that cannot be right
+ *   EPX_ERR_NO_MEMORY, EPX_ERR_SYSTEM, EPX_ERR_RENDEZVOUS, EPX_ERR_CONFIG as of creation; to be called again by all
+ * Owner of *out: the caller, until epx_comm_destroy. Thread: any; one call at a time per communicator.
+ */
+enum epx_status epx_comm_shrink(struct epx_communicator *old, const struct epx_shrink_config *config,
+                                struct epx_communicator **out, struct epx_shrink_report *report);
+
+struct epx_experts_lost_args {
+    size_t struct_bytes;
+    /* The world that was lost. */
+    uint32_t rank_count;             /* W */
+    int64_t shared_rank_count;       /* S, 0 <= S < W */
+    int64_t expert_count;            /* E, divisible by W - S */
+    const enum epx_rank_fate *fates; /* (W,) of the report */
+    /* This rank's tokens; token_count may be 0. */
+    int64_t token_count;       /* T, T * K below 2^31 */
+    int64_t topk;              /* K */
+    const int32_t *expert_ids; /* (T, K) */
+    uint8_t *experts;          /* out (E,) or null: 1 for an expert whose rank is lost, else 0 */
+    uint8_t *copies;           /* out (T, K) or null: 1 for a (token, k) that names such an expert, else 0 */
+    int64_t expert_lost_count; /* out */
+    int64_t copy_lost_count;   /* out */
+    int64_t token_lost_count;  /* out: tokens with such a copy */
+};
+#define EPX_EXPERTS_LOST_ARGS_INIT                                                                                     \
+    {                                                                                                                  \
+        sizeof(struct epx_experts_lost_args), 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, 0, 0, 0                           \
+    }
+
+/*
+ * What a loss means for experts and tokens: the experts of the lost ranks, and this rank's copies that were for them.
+ * Local, pure. Whoever calls decides: fail, route those tokens anew, or load the experts elsewhere; nothing is dropped
+ * or moved here. The shared expert of a rank below S is in the fates alone.
+ *
+ * Errors: EPX_ERR_NULL (args; fates; expert_ids with tokens), EPX_ERR_INVALID (a size, a fate, or an expert id is out
+ * of range; the text names it): nothing was written then. Owner: all arrays stay the caller's. Thread: any.
+ */
+enum epx_status epx_experts_lost(struct epx_experts_lost_args *args);
 
 /* ---- Memory -------------------------------------------------------------------------------------------------- */
 

@@ -28,6 +28,19 @@ struct creation {
     bool is_local;                      /* all ranks are in this process */
 };
 
+enum epx_status epx_communicator_new(struct epx_communicator **out)
+{
+    struct epx_communicator *communicator = calloc(1, sizeof *communicator);
+    if (communicator == NULL) {
+        return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a communicator");
+    }
+    communicator->magic = EPX_COMMUNICATOR_MAGIC;
+    atomic_init(&communicator->references, 1);
+    communicator->process = getpid();
+    *out = communicator;
+    return EPX_OK;
+}
+
 void epx_communicator_release(struct epx_communicator *communicator)
 {
     if (atomic_fetch_sub(&communicator->references, 1) == 1) {
@@ -113,13 +126,8 @@ static enum epx_status create(const struct creation *creation, const struct epx_
     spec.meeting = meets ? &meeting : NULL;
     memcpy(spec.key, creation->key, sizeof spec.key);
     (void)snprintf(spec.name, sizeof spec.name, "%s", config->name);
-    struct epx_communicator *communicator = calloc(1, sizeof *communicator);
-    if (communicator == NULL) {
-        return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a communicator");
-    }
-    communicator->magic = EPX_COMMUNICATOR_MAGIC;
-    atomic_init(&communicator->references, 1);
-    communicator->process = getpid();
+    struct epx_communicator *communicator;
+    EPX_TRY(epx_communicator_new(&communicator));
     enum epx_status status = epx_comm_open(&spec, &communicator->comm);
     if (status != EPX_OK) {
         free(communicator);

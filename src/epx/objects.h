@@ -65,6 +65,9 @@ struct epx_plan {
     struct epx_plan_views views;
 };
 
+/* One without a `comm`, of this process, with the reference of its handle. EPX_ERR_NO_MEMORY. */
+EPX_NODISCARD enum epx_status epx_communicator_new(struct epx_communicator **out);
+
 void epx_communicator_release(struct epx_communicator *communicator);
 
 /* EPX_ERR_NULL, EPX_ERR_INVALID (not a communicator), EPX_ERR_STATE (destroyed, or of the process before a fork). */
