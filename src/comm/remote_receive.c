@@ -88,9 +88,7 @@ static void take_entry(struct epx_remote *remote, struct epx_remote_peer *peer, 
         wrong(remote, peer, "the size of the exchange region", header->total_bytes, receiver->exchange_bytes);
     } else if (header->offset != receiver->received_bytes) {
         wrong(remote, peer, "the place in the exchange region", header->offset, receiver->received_bytes);
-    } else if (bytes == 0 && left > 0) {
-        wrong(remote, peer, "the size of a piece of the exchange region", bytes, left);
-    } else if (bytes > left) {
+    } else if (bytes > left || (bytes == 0 && left > 0)) {
         wrong(remote, peer, "the size of a piece of the exchange region", bytes, left);
     } else {
         if (receiver->mirror != NULL && bytes > 0) {
