@@ -20,11 +20,11 @@ struct setting {
 /* For TCP alone: no message asks its receiver first, and a quarter of the longest is one frame of the stream. Larger
  * frames fall out of the caches between the kernel and the receiver, smaller ones cost calls.
  * The kernel asks an idle connection whether its other end is there, so that a cut link is a loss within 15 s.
- * Messages are copied to UCX's buffers, of 64 KiB (larger ones it refuses): UCX 1.13 may end the process when a send
- * from the caller's memory is cut off by a reset connection. */
+ * Messages are copied to UCX's buffers: UCX 1.13 may end the process when a send from the caller's memory is cut off by
+ * a reset connection. */
 static const struct setting for_tcp[] = {
-    {"TCP_RX_SEG_SIZE", "260k"}, {"RNDV_THRESH", "inf"},  {"TCP_KEEPIDLE", "5s"},     {"TCP_KEEPINTVL", "2s"},
-    {"TCP_KEEPCNT", "5"},        {"ZCOPY_THRESH", "inf"}, {"TCP_TX_SEG_SIZE", "64k"},
+    {"TCP_RX_SEG_SIZE", "260k"}, {"RNDV_THRESH", "inf"}, {"TCP_KEEPIDLE", "5s"},
+    {"TCP_KEEPINTVL", "2s"},     {"TCP_KEEPCNT", "5"},   {"ZCOPY_THRESH", "inf"},
 };
 
 static enum epx_status set(const struct epx_ucx *ucx, ucp_config_t *config, const char *name, const char *value)
