@@ -45,9 +45,11 @@ done
 all_end "torchrun" 0
 
 # A name that means loopback here is no place for others.
-start h0 RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=1 MASTER_ADDR=localhost MASTER_PORT=1 TORCHELASTIC_RUN_ID=launch$$
-all_end "torchrun at localhost" 1
-expect_text out 'is "localhost", for which this host knows loopback addresses alone' "torchrun at localhost"
+if getent hosts localhost >/dev/null; then
+    start h0 RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=1 MASTER_ADDR=localhost MASTER_PORT=1 TORCHELASTIC_RUN_ID=launch$$
+    all_end "torchrun at localhost" 1
+    expect_text out 'is "localhost", for which this host knows loopback addresses alone' "torchrun at localhost"
+fi
 
 # srun gives a list of hosts.
 for r in 0 1; do
