@@ -10,7 +10,6 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,25 +52,15 @@ static void *rank_thread(void *context)
     return NULL;
 }
 
-/* The library's threads take no signals: the mask is inherited. Returns how many were started; *error says why not all.
- */
+/* Returns how many were started; *error says why not all. */
 static uint32_t start_threads(struct one_rank *ranks, uint32_t rank_count, int *error)
 {
-    sigset_t all_signals;
-    sigset_t before;
-    pthread_attr_t attributes;
     uint32_t started = 0;
-    sigfillset(&all_signals);
-    pthread_sigmask(SIG_SETMASK, &all_signals, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, CREATE_STACK_BYTES);
     *error = 0;
     while (started < rank_count && *error == 0) {
-        *error = pthread_create(&ranks[started].thread, &attributes, rank_thread, &ranks[started]);
+        *error = epx_thread_start(&ranks[started].thread, CREATE_STACK_BYTES, rank_thread, &ranks[started]);
         started += *error == 0;
     }
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
 

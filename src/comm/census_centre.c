@@ -6,7 +6,6 @@
 #include "comm/census_star.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -165,25 +164,6 @@ static bool allocate_places(struct epx_census_centre *centre)
     return true;
 }
 
-/* With every signal blocked: the thread belongs to the library and must not run the program's handlers. */
-static int start_thread(struct epx_census_centre *centre)
-{
-    pthread_attr_t attributes;
-    sigset_t all;
-    sigset_t before;
-    int error = pthread_attr_init(&attributes);
-    if (error != 0) {
-        return error;
-    }
-    (void)pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&centre->thread, &attributes, run, centre);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    return error;
-}
-
 static enum epx_status start(struct epx_census_centre *centre)
 {
     const struct epx_census_request *request = centre->request;
@@ -194,7 +174,7 @@ static enum epx_status start(struct epx_census_centre *centre)
     if (centre->stop_fd < 0) {
         return epx_fail_errno(EPX_ERR_SYSTEM, errno, "%s: eventfd", request->what);
     }
-    int error = start_thread(centre);
+    int error = epx_thread_start(&centre->thread, THREAD_STACK_BYTES, run, centre);
     if (error != 0) {
         return epx_fail_errno(epx_status_of_thread_error(error), error, "%s: pthread_create", request->what);
     }

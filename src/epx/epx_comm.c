@@ -9,7 +9,6 @@
 #include "epx/objects.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,17 +275,12 @@ static void *local_rank_main(void *context)
 /* How many were started; *error says why not all. */
 static uint32_t start_threads(struct local_rank *ranks, uint32_t rank_count, int *error)
 {
-    sigset_t all;
-    sigset_t before;
     uint32_t started = 0;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     *error = 0;
     while (started < rank_count && *error == 0) {
-        *error = pthread_create(&ranks[started].thread, NULL, local_rank_main, &ranks[started]);
+        *error = epx_thread_start(&ranks[started].thread, 0, local_rank_main, &ranks[started]);
         started += *error == 0;
     }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
 

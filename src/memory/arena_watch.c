@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -90,27 +89,6 @@ static void *watch_main(void *unused)
     return NULL;
 }
 
-static int create_thread(pthread_t *thread)
-{
-    pthread_attr_t attributes;
-    int error_number = pthread_attr_init(&attributes);
-    if (error_number != 0) {
-        return error_number;
-    }
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    sigset_t all_signals;
-    sigset_t previous_mask;
-    (void)sigfillset(&all_signals);
-    (void)pthread_sigmask(SIG_SETMASK, &all_signals, &previous_mask); /* the new thread inherits it */
-    error_number = pthread_create(thread, &attributes, watch_main, NULL);
-    if (error_number == EINVAL) {
-        error_number = pthread_create(thread, NULL, watch_main, NULL);
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &previous_mask, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    return error_number;
-}
-
 static struct watch_list *list_create(void)
 {
     struct watch_list *list =
@@ -151,7 +129,7 @@ enum epx_status epx_arena_watch_start(_Atomic uint32_t *life)
     }
     atomic_store_explicit(&watch.stage, STAGE_STARTING, memory_order_relaxed);
     pthread_t thread;
-    int error_number = create_thread(&thread);
+    int error_number = epx_thread_start(&thread, STACK_BYTES, watch_main, NULL);
     enum epx_status status = EPX_OK;
     if (error_number != 0) {
         status = epx_fail_errno(epx_status_of_thread_error(error_number), error_number,

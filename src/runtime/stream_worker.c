@@ -3,8 +3,6 @@
 #include "runtime/doorbell.h"
 #include "runtime/stream_object.h"
 
-#include <signal.h>
-
 #define WORKER_STACK_BYTES (1u << 20) /* pages are taken as they are touched */
 
 /* Whether the worker can sleep on a bell: only streams whose waits come early have one. */
@@ -66,23 +64,10 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-/* The worker inherits a mask that blocks every signal, so that none of the program's handlers ever runs on it. */
 enum epx_status epx_stream_start_worker(struct epx_stream *stream)
 {
-    pthread_attr_t attributes;
-    sigset_t all;
-    sigset_t previous;
-    int error = pthread_attr_init(&attributes);
-    if (error) {
-        return epx_fail_errno(EPX_ERR_SYSTEM, error, "cannot start a stream's thread");
-    }
-    (void)pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &previous);
-    error = pthread_create(&stream->worker, &attributes, worker_main, stream);
-    pthread_sigmask(SIG_SETMASK, &previous, NULL);
-    pthread_attr_destroy(&attributes);
-    if (error) {
+    int error = epx_thread_start(&stream->worker, WORKER_STACK_BYTES, worker_main, stream);
+    if (error != 0) {
         return epx_fail_errno(epx_status_of_thread_error(error), error, "cannot start a stream's thread");
     }
     (void)pthread_setname_np(stream->worker, "epx-stream");

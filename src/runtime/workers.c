@@ -2,9 +2,9 @@
 
 #include "base/log.h"
 #include "base/placement.h"
+#include "base/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
@@ -94,23 +94,12 @@ static void *worker_main(void *argument)
 
 static bool worker_start(pthread_t *thread)
 {
-    pthread_attr_t attributes;
-    sigset_t all;
-    sigset_t previous;
-    if (pthread_attr_init(&attributes) != 0) {
+    if (epx_thread_start(thread, WORKER_STACK_BYTES, worker_main, NULL) != 0) {
         return false;
     }
-    (void)pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
-    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &previous);
-    int error = pthread_create(thread, &attributes, worker_main, NULL);
-    (void)pthread_sigmask(SIG_SETMASK, &previous, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    if (error == 0) {
-        (void)pthread_setname_np(*thread, "epx-worker");
-    }
-    return error == 0;
+    (void)pthread_detach(*thread);
+    (void)pthread_setname_np(*thread, "epx-worker");
+    return true;
 }
 
 /* A worker that cannot be moved stays where its creator may run. */
