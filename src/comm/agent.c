@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,18 +56,6 @@ static uint64_t word_load(const struct epx_agent *agent)
 }
 
 /* ---- What is decided ------------------------------------------------------------------------------------------ */
-
-/* Completes `step` here if it is the next and has not failed. */
-static bool step_complete(struct epx_agent *agent, uint64_t step)
-{
-    struct epx_control *control = control_of(agent);
-    uint64_t expected = epx_word_make(step - 1, 0);
-    if (!atomic_compare_exchange_strong(&control->word.value, &expected, epx_word_make(step, 0))) {
-        return false;
-    }
-    epx_word_wake(control);
-    return true;
-}
 
 /* Fails the world here, whatever the step, in the name of `rank`. The record of a remote rank is this thread's to
  * write; that of a rank here was written by the rank, which proposed it. */
@@ -140,7 +127,7 @@ static void decide(struct epx_agent *agent)
             return;
         }
     }
-    if (step_complete(agent, step)) {
+    if (epx_word_complete(control_of(agent), step)) {
         agent->message.body.step.step = step;
         epx_agent_message_seal(&agent->message, EPX_AGENT_COMPLETE);
         send_all(agent);
@@ -236,7 +223,7 @@ static void on_complete(struct epx_agent *agent, struct epx_agent_link *link, ui
     }
     /* What was proposed for this step is void; whoever still finds a cause proposes again. */
     uint64_t proposal = atomic_load_explicit(&control->proposal, memory_order_acquire);
-    if (step_complete(agent, step) && proposal != 0) {
+    if (epx_word_complete(control, step) && proposal != 0) {
         atomic_store_explicit(&control->proposal, 0, memory_order_release);
         agent->sent_proposal = 0;
         agent->proposed_ns = 0;
@@ -514,17 +501,10 @@ static enum epx_status links_take(struct epx_agent *agent, const int *links, uin
 
 static enum epx_status thread_start(pthread_t *thread, void *(*run)(void *), struct epx_agent *agent)
 {
-    sigset_t all;
-    sigset_t before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, run, agent);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0) {
-        return epx_fail(epx_status_of_thread_error(error), "cannot start a thread to speak with other hosts: %s",
-                        strerror(error));
-    }
-    return EPX_OK;
+    int error = epx_thread_start(thread, 0, run, agent);
+    return error == 0 ? EPX_OK
+                      : epx_fail_errno(epx_status_of_thread_error(error), error,
+                                       "cannot start a thread to speak with other hosts");
 }
 
 static void thread_end(struct epx_agent *agent, pthread_t thread)
@@ -555,12 +535,16 @@ static enum epx_status agent_prepare(struct epx_agent *agent, const int *links, 
     atomic_store_explicit(&control_of(agent)->agent_ns, agent->next_beat_ns, memory_order_relaxed);
     agent->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (agent->stop_fd < 0) {
-        return epx_fail(EPX_ERR_SYSTEM, "eventfd: %s", strerror(errno));
+        return epx_fail_errno(EPX_ERR_SYSTEM, errno, "eventfd");
     }
     if (!agent->decides) {
         atomic_store_explicit(&control_of(agent)->decider, EPX_DECIDER_AGENT, memory_order_release);
     }
-    return threads_start(agent);
+    enum epx_status status = threads_start(agent);
+    if (status != EPX_OK) {
+        atomic_store_explicit(&control_of(agent)->decider, EPX_DECIDER_HERE, memory_order_release);
+    }
+    return status;
 }
 
 enum epx_status epx_agent_start(struct epx_comm *comm, const int *links, uint32_t link_count, struct epx_agent **out)

@@ -49,6 +49,16 @@ void epx_word_wake(struct epx_control *control)
     }
 }
 
+bool epx_word_complete(struct epx_control *control, uint64_t step)
+{
+    uint64_t expected = epx_word_make(step - 1, 0);
+    if (!atomic_compare_exchange_strong(&control->word.value, &expected, epx_word_make(step, 0))) {
+        return false;
+    }
+    epx_word_wake(control);
+    return true;
+}
+
 static void record_write(struct epx_comm *comm, enum epx_status status, const char *text)
 {
     struct epx_control_failure *record = &comm->slot->failure;

@@ -29,6 +29,9 @@ EPX_NODISCARD enum epx_status epx_failure_force(struct epx_comm *comm, enum epx_
 /* Wakes this host's agent, in a world on several hosts. */
 void epx_bell_ring(struct epx_control *control);
 
+/* Completes `step` if it is the next and has not failed, and wakes its sleepers; whether it was this call. */
+bool epx_word_complete(struct epx_control *control, uint64_t step);
+
 /* Wakes every rank that sleeps on the word; to be called after the word has changed. */
 void epx_word_wake(struct epx_control *control);
 

@@ -83,10 +83,7 @@ static void step_complete(struct epx_comm *comm, uint64_t step)
         epx_bell_ring(comm->control);
         return;
     }
-    uint64_t expected = epx_word_make(step - 1, 0);
-    if (atomic_compare_exchange_strong(&comm->control->word.value, &expected, epx_word_make(step, 0))) {
-        epx_word_wake(comm->control);
-    }
+    (void)epx_word_complete(comm->control, step);
 }
 
 /* All ranks of the world seem to have arrived, and no agent says so. What is known of other hosts is some time old. */
