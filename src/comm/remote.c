@@ -234,7 +234,8 @@ static uint32_t batch_rows(const struct epx_remote_source *source)
     if (longest == 0) {
         return 0;
     }
-    uint32_t rows = longest < EPX_REMOTE_BATCH_BYTES ? EPX_REMOTE_BATCH_BYTES / longest : 1;
+    uint32_t bytes = longest + (uint32_t)sizeof(struct epx_remote_table_row);
+    uint32_t rows = bytes < EPX_REMOTE_BATCH_BYTES ? EPX_REMOTE_BATCH_BYTES / bytes : 1;
     return rows < EPX_REMOTE_BATCH_ROWS ? rows : EPX_REMOTE_BATCH_ROWS;
 }
 

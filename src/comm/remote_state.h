@@ -14,9 +14,9 @@
 
 /* Messages on their way to one peer at a time: enough to keep the wire busy while the next one is put together. */
 #define EPX_REMOTE_SLOT_COUNT 4u
-/* Bytes of rows in a message: long enough to cost little beside its bytes, short enough for the receiver to place one
- * while the next arrives. */
-#define EPX_REMOTE_BATCH_BYTES (512u << 10)
+/* Bytes of rows in a message: over TCP it is then one segment of UCX, which the receiver places from where it arrived;
+ * longer ones are put together first. */
+#define EPX_REMOTE_BATCH_BYTES (60u << 10)
 /* Rows of a message: a piece each, and one for the table. */
 #define EPX_REMOTE_BATCH_ROWS (EPX_WIRE_PIECE_MAX - 1u)
 

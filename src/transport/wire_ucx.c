@@ -80,9 +80,13 @@ static enum epx_status open_all(struct epx_wire *wire, const char *bind_ip)
         wire->peers[i].wire = wire;
         wire->peers[i].number = i;
     }
-    EPX_TRY(open_context(wire, bind_ip));
-    EPX_TRY(open_worker(wire));
-    return epx_wire_make_address(wire);
+    EPX_TRY(epx_ucx_settings_begin(bind_ip));
+    enum epx_status status = open_context(wire, bind_ip);
+    if (status == EPX_OK) {
+        status = open_worker(wire);
+    }
+    epx_ucx_settings_end();
+    return status == EPX_OK ? epx_wire_make_address(wire) : status;
 }
 
 static void on_ended(void *request, ucs_status_t status, void *user_data)

@@ -100,7 +100,16 @@ struct epx_wire {
 /* wire_ucx_load.c */
 EPX_NODISCARD enum epx_status epx_ucx_load(const struct epx_ucx **out);
 
-/* wire_ucx_settings.c: what the user has not set in the environment is set for `bind_ip`. */
+/* wire_ucx_environment.c: until _end, UCX finds `settings` ("NAME=value", static) in the environment where the user has
+ * not set them. The array of the environment is replaced, whole: setenv would pull it away under a getenv of another
+ * thread. Only one at a time in a process: a second waits. EPX_ERR_NO_MEMORY: nothing begun. */
+EPX_NODISCARD enum epx_status epx_ucx_environment_begin(const char *const *settings, size_t count);
+void epx_ucx_environment_end(void);
+
+/* wire_ucx_settings.c: what the user has not set in the environment is set for `bind_ip`. Between _begin and _end UCX
+ * is opened: it reads a transport's own settings when it opens the transport, and has no call for them. */
+EPX_NODISCARD enum epx_status epx_ucx_settings_begin(const char *bind_ip);
+void epx_ucx_settings_end(void);
 EPX_NODISCARD enum epx_status epx_ucx_configure(const struct epx_ucx *ucx, const char *bind_ip, ucp_config_t *config);
 
 /* wire_ucx_send.c: beside connecting and sending */

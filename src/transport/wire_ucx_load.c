@@ -3,9 +3,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define UCX_LIBRARY "libucp.so.0"
 
@@ -14,59 +12,19 @@ static const char *const quiet[] = {
     "UCX_LOG_LEVEL=fatal", "UCX_HANDLE_ERRORS=none", "UCX_ERROR_SIGNALS=", "UCX_DEBUG_SIGNO=0",
     "UCX_MEM_EVENTS=n",    "UCX_MEMTYPE_CACHE=n",    "UCX_VFS_ENABLE=n",   "UCX_WARN_UNUSED_ENV_VARS=n",
 };
-#define QUIET_COUNT (sizeof(quiet) / sizeof(quiet[0]))
 
 static struct epx_ucx ucx;
 static enum epx_status load_status;
 static char load_text[256];
 static char description[64];
-static char **volatile replaced; /* a getenv of another thread may still be in it: never freed */
-
-static bool is_set(const char *setting)
-{
-    size_t name_length = strcspn(setting, "=");
-    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
-        if (strncmp(*entry, setting, name_length + 1) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The environment and what of `quiet` the user has not set. setenv would pull the array away under a getenv of another
- * thread; this one replaces it for a moment, whole. */
-static char **quiet_environment(void)
-{
-    size_t count = 0;
-    while (environ != NULL && environ[count] != NULL) {
-        count++;
-    }
-    char **copy = calloc(count + QUIET_COUNT + 1, sizeof(*copy));
-    if (copy == NULL) {
-        return NULL;
-    }
-    if (count > 0) {
-        memcpy(copy, environ, count * sizeof(*copy));
-    }
-    for (size_t i = 0; i < QUIET_COUNT; i++) {
-        if (!is_set(quiet[i])) {
-            copy[count++] = (char *)(uintptr_t)quiet[i];
-        }
-    }
-    return copy;
-}
 
 static void *open_quietly(void)
 {
-    char **copy = quiet_environment();
-    if (copy == NULL) {
+    if (epx_ucx_environment_begin(quiet, sizeof(quiet) / sizeof(quiet[0])) != EPX_OK) {
         return NULL;
     }
-    replaced = copy;
-    char **environment = environ;
-    environ = copy;
     void *library = dlopen(UCX_LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    environ = environment;
+    epx_ucx_environment_end();
     return library;
 }
 

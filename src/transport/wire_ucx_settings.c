@@ -12,20 +12,22 @@
 /* Room for "eth0,mlx5_bond_0:1" with the longest names there are. */
 #define DEVICES_BYTES (IF_NAMESIZE + 64 + 8)
 
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
 struct setting {
     const char *name; /* without UCX_ */
     const char *value;
 };
 
-/* For TCP alone: no message asks its receiver first, and a quarter of the longest is one frame of the stream. Larger
- * frames fall out of the caches between the kernel and the receiver, smaller ones cost calls.
- * The kernel asks an idle connection whether its other end is there, so that a cut link is a loss within 15 s.
- * Messages are copied to UCX's buffers: UCX 1.13 may end the process when a send from the caller's memory is cut off by
- * a reset connection. */
-static const struct setting for_tcp[] = {
-    {"TCP_RX_SEG_SIZE", "260k"}, {"RNDV_THRESH", "inf"}, {"TCP_KEEPIDLE", "5s"},
-    {"TCP_KEEPINTVL", "2s"},     {"TCP_KEEPCNT", "5"},   {"ZCOPY_THRESH", "inf"},
-};
+/* For TCP alone: no message asks its receiver first. Messages are copied to UCX's buffers: UCX 1.13 may end the process
+ * when a send from the caller's memory is cut off by a reset connection. */
+static const struct setting for_tcp[] = {{"RNDV_THRESH", "inf"}, {"ZCOPY_THRESH", "inf"}};
+
+/* Of the transport itself. A message of one segment is sent with one call and handed over where it was received; 64 KiB
+ * is the longest that UCX takes, and more than is received at a time it does not take: so both or none.
+ * The kernel asks an idle connection whether its other end is there, so that a cut link is a loss within 15 s. */
+static const char *const of_segments[] = {"UCX_TCP_TX_SEG_SIZE=64k", "UCX_TCP_RX_SEG_SIZE=128k"};
+static const char *const of_connections[] = {"UCX_TCP_KEEPIDLE=5s", "UCX_TCP_KEEPINTVL=2s", "UCX_TCP_KEEPCNT=5"};
 
 static enum epx_status set(const struct epx_ucx *ucx, ucp_config_t *config, const char *name, const char *value)
 {
@@ -54,11 +56,11 @@ static bool has_address(const struct ifaddrs *entry, int family, const void *add
     return memcmp(&own->sin6_addr, address, sizeof(own->sin6_addr)) == 0;
 }
 
-static enum epx_status find_interface(const char *ip, char name[IF_NAMESIZE], int *family)
+static enum epx_status find_interface(const char *ip, char name[IF_NAMESIZE])
 {
     unsigned char address[sizeof(struct in6_addr)];
-    *family = strchr(ip, ':') != NULL ? AF_INET6 : AF_INET;
-    if (inet_pton(*family, ip, address) != 1) {
+    int family = strchr(ip, ':') != NULL ? AF_INET6 : AF_INET;
+    if (inet_pton(family, ip, address) != 1) {
         return epx_fail(EPX_ERR_NOT_FOUND, "%s is not the numeric address of an interface", ip);
     }
     struct ifaddrs *list = NULL;
@@ -67,7 +69,7 @@ static enum epx_status find_interface(const char *ip, char name[IF_NAMESIZE], in
     }
     name[0] = '\0';
     for (const struct ifaddrs *entry = list; entry != NULL && name[0] == '\0'; entry = entry->ifa_next) {
-        if (has_address(entry, *family, address)) {
+        if (has_address(entry, family, address)) {
             (void)snprintf(name, IF_NAMESIZE, "%s", entry->ifa_name);
         }
     }
@@ -108,7 +110,7 @@ static bool find_rdma(const char *interface, char *device, size_t device_bytes)
 static enum epx_status set_for_tcp(const struct epx_ucx *ucx, ucp_config_t *config)
 {
     EPX_TRY(set(ucx, config, "TLS", "tcp"));
-    for (size_t i = 0; i < sizeof(for_tcp) / sizeof(for_tcp[0]); i++) {
+    for (size_t i = 0; i < LENGTH(for_tcp); i++) {
         EPX_TRY(set(ucx, config, for_tcp[i].name, for_tcp[i].value));
     }
     return EPX_OK;
@@ -120,18 +122,39 @@ enum epx_status epx_ucx_configure(const struct epx_ucx *ucx, const char *bind_ip
     char interface[IF_NAMESIZE];
     char rdma[64 + 8];
     char devices[DEVICES_BYTES];
-    int family = AF_INET;
     bool has_rdma = false;
     if (bind_ip[0] != '\0') {
-        EPX_TRY(find_interface(bind_ip, interface, &family));
+        EPX_TRY(find_interface(bind_ip, interface));
         has_rdma = find_rdma(interface, rdma, sizeof(rdma));
         (void)snprintf(devices, sizeof(devices), "%s%s%s", interface, has_rdma ? "," : "", has_rdma ? rdma : "");
         EPX_TRY(set(ucx, config, "NET_DEVICES", devices));
-        EPX_TRY(set(ucx, config, "TCP_AF_PRIO", family == AF_INET ? "inet,inet6" : "inet6,inet"));
     }
     const char *user_choice = getenv("UCX_TLS");
     if (user_choice != NULL && strcmp(user_choice, "tcp") != 0) {
         return EPX_OK;
     }
     return has_rdma ? set(ucx, config, "TLS", "rc,dc,ud,tcp") : set_for_tcp(ucx, config);
+}
+
+enum epx_status epx_ucx_settings_begin(const char *bind_ip)
+{
+    const char *settings[LENGTH(of_segments) + LENGTH(of_connections) + 1];
+    size_t count = 0;
+    if (getenv("UCX_TCP_TX_SEG_SIZE") == NULL && getenv("UCX_TCP_RX_SEG_SIZE") == NULL) {
+        for (size_t i = 0; i < LENGTH(of_segments); i++) {
+            settings[count++] = of_segments[i];
+        }
+    }
+    for (size_t i = 0; i < LENGTH(of_connections); i++) {
+        settings[count++] = of_connections[i];
+    }
+    if (bind_ip[0] != '\0') {
+        settings[count++] = strchr(bind_ip, ':') != NULL ? "UCX_TCP_AF_PRIO=inet6,inet" : "UCX_TCP_AF_PRIO=inet,inet6";
+    }
+    return epx_ucx_environment_begin(settings, count);
+}
+
+void epx_ucx_settings_end(void)
+{
+    epx_ucx_environment_end();
 }
