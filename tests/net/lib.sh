@@ -25,8 +25,8 @@ export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}intercept_tls_get_addr=0"
 net_count=0
 net_jobs=()
 
-# net_make COUNT: hosts 0 to COUNT - 1, joined by a bridge in the script's own namespace. Host N is 10.77.0.(10 + N)
-# and 10.77.1.(10 + N).
+# net_make COUNT: hosts 0 to COUNT - 1, joined by a bridge in the script's own namespace. Host N is 10.77.0.(10 + N),
+# 10.77.1.(10 + N) and fd00:77::(10 + N).
 net_make()
 {
     local n
@@ -35,7 +35,8 @@ net_make()
         ip netns add "host$n" && ip link add "to$n" type veth peer name eth0 netns "host$n" &&
             ip link set "to$n" master bridge up && ip -n "host$n" link set lo up &&
             ip -n "host$n" address add "10.77.0.$((10 + n))/16" dev eth0 &&
-            ip -n "host$n" address add "10.77.1.$((10 + n))/16" dev eth0 && ip -n "host$n" link set eth0 up ||
+            ip -n "host$n" address add "10.77.1.$((10 + n))/16" dev eth0 &&
+            ip -n "host$n" address add "fd00:77::$((10 + n))/64" dev eth0 nodad && ip -n "host$n" link set eth0 up ||
             wrong "host $n cannot be made"
     done
     net_count=$1

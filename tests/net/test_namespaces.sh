@@ -7,13 +7,13 @@ export EPX_JOIN_TIMEOUT=60000 EPX_OP_TIMEOUT=60000
 net_make 4
 net_needs_wire "$rank"
 
-# by_root HOSTS RANKS_EACH: EPX_ROOT; rank R on host R modulo HOSTS, so that no host has neighbours
+# by_root HOSTS RANKS_EACH [IP]: EPX_ROOT; rank R on host R modulo HOSTS, so that no host has neighbours
 by_root()
 {
-    local r count=$(($1 * $2)) what="$1 hosts of $2 ranks by EPX_ROOT"
+    local r count=$(($1 * $2)) ip=${3:-$(net_ip 0)} what="$1 hosts of $2 ranks by EPX_ROOT"
     net_forget
     for ((r = 0; r < count; r++)); do
-        net_start $((r % $1)) "rank$r" env EPX_LOG=info EPX_JOB="root-$1-$2" EPX_ROOT="$(net_ip 0):60000-60003" \
+        net_start $((r % $1)) "rank$r" env EPX_LOG=info EPX_JOB="root-$1-$2" EPX_ROOT="$ip:60000-60003" \
             EPX_RANK=$r EPX_WORLD_SIZE=$count "$rank"
     done
     net_wait 0 "$what"
@@ -86,4 +86,11 @@ by_list 1 '{"host_ip": ["10.77.0.12"]}'
 [ "$(net_lines "connection from 10.77.0.11:[0-9]+ refused: HCCL_WHITELIST_FILE does not name it")" -ge 2 ] ||
     wrong "a host that is not on the list: nothing is said of it"
 [ "$(net_lines "2-3")" -ge 2 ] || wrong "a host that is not on the list: its ranks are not said to be missing"
+
+# IPv4 leads nowhere: rows go by IPv6, too.
+for ((host = 0; host < 4; host++)); do
+    ip -n "host$host" -4 address flush dev eth0 && ip -n "host$host" address add "10.78.$host.1/32" dev eth0 ||
+        wrong "host $host keeps its IPv4 addresses"
+done
+by_root 3 2 "[fd00:77::10]"
 finish
