@@ -132,6 +132,7 @@ static size_t add_mpi(struct bench_contenders *contenders, const struct bench_op
         added->prefix = settings[i].prefix;
         added->within_cores = settings[i].within_cores;
         added->several_hosts = settings[i].several_hosts;
+        added->even_hosts = true;
         added->extra[0] = "--variant";
         added->extra[1] = settings[i].name;
         added_count++;
@@ -157,10 +158,19 @@ static bool add_engine(struct bench_contenders *contenders, enum bench_engine_ki
     }
     struct bench_contender *plain = add(contenders, kind, kind == BENCH_EPX ? "in-place" : "", program);
     plain->several_hosts = kind == BENCH_EPX || kind == BENCH_WIRE;
+    plain->only_several_hosts = kind == BENCH_WIRE;
     if (kind == BENCH_EPX && options->views) {
         struct bench_contender *added = add(contenders, kind, "views", program);
         added->several_hosts = true;
         added->extra[0] = "--views";
+        added->extra[1] = "1";
+    }
+    if (kind == BENCH_EPX && options->two_level) {
+        struct bench_contender *added = add(contenders, kind, BENCH_TWO_LEVEL, program);
+        added->several_hosts = true;
+        added->only_several_hosts = true;
+        added->even_hosts = true;
+        added->extra[0] = "--two-level";
         added->extra[1] = "1";
     }
     if (kind == BENCH_EPX && options->private_memory) {
@@ -196,9 +206,9 @@ bool bench_contenders_find(struct bench_contenders *contenders, const struct ben
 bool bench_contender_fits(const struct bench_contender *contender, const struct bench_case *sizes)
 {
     if (sizes->host_count > 1) {
-        return contender->several_hosts && (contender->kind != BENCH_MPI || sizes->rank_count % sizes->host_count == 0);
+        return contender->several_hosts && (!contender->even_hosts || sizes->rank_count % sizes->host_count == 0);
     }
-    return contender->kind != BENCH_WIRE && (!contender->within_cores || sizes->rank_count <= bench_core_count());
+    return !contender->only_several_hosts && (!contender->within_cores || sizes->rank_count <= bench_core_count());
 }
 
 /* ---- Command line -------------------------------------------------------------------------------------------- */

@@ -17,7 +17,9 @@ struct bench_contender {
     const char *extra[2];      /* words after the case; null: none */
     bool within_cores;         /* on one host only for as many ranks as cores */
     bool several_hosts;        /* runs on several hosts */
-    bool out;                  /* failed: not run any more */
+    bool only_several_hosts;
+    bool even_hosts; /* equally many ranks on each */
+    bool out;        /* failed: not run any more */
 };
 
 struct bench_contenders {

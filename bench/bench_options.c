@@ -33,6 +33,7 @@ enum {
     KEY_ROUND_TRIP,
     KEY_PRIVATE,
     KEY_VIEWS,
+    KEY_TWO_LEVEL,
     KEY_PRODUCT,
     KEY_PARTS,
     KEY_VARIANTS,
@@ -63,6 +64,8 @@ static const struct argp_option option_list[] = {
     {"cann", KEY_CANN, "LIST", 0, "variants of the CANN engine (default repeatable)", 2},
     {"private-memory", KEY_PRIVATE, NULL, 0, "also epx with tensors that peers cannot read in place", 2},
     {"views", KEY_VIEWS, NULL, 0, "also epx with row views: its dispatch copies no rows", 2},
+    {"two-level", KEY_TWO_LEVEL, NULL, 0,
+     "also epx with the two-level exchange, with several hosts that have equally many ranks", 2},
     {"product", KEY_PRODUCT, "N", 0,
      "also the dispatch with the experts' first matrix product, of N columns (epx; needs OpenBLAS, and processes)", 2},
     {"round-trip", KEY_ROUND_TRIP, NULL, 0, "also dispatch and combine back to back (floor, epx, mpi)", 2},
@@ -251,6 +254,7 @@ static error_t read_option(int key, char *text, struct argp_state *state)
     case KEY_ROUND_TRIP: options->round_trip = true; break;
     case KEY_PRIVATE: options->private_memory = true; break;
     case KEY_VIEWS: options->views = true; break;
+    case KEY_TWO_LEVEL: options->two_level = true; break;
     case KEY_PRODUCT: options->product_columns = read_product(state, text); break;
     case KEY_PARTS: options->parts = true; break;
     case KEY_VARIANTS: options->all_variants = true; break;

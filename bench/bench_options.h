@@ -31,6 +31,7 @@ struct bench_options {
     bool processes;
     bool round_trip;
     bool views;              /* also epx with row views */
+    bool two_level;          /* also epx with the two-level exchange */
     bool private_memory;     /* also epx with memory that peers cannot read */
     int64_t product_columns; /* 0: no product */
     bool parts;              /* runs epx-bench-parts alone */

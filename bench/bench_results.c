@@ -55,8 +55,9 @@ struct bench_point *bench_results_add_point(struct bench_results *results, const
     struct bench_point *point = append(&points, &results->point_count, sizeof *point);
     results->points = points;
     point->sizes = *sizes;
-    point->dispatch_crossing_bytes = (double)bench_crossing_bytes(sizes, false);
-    point->combine_crossing_bytes = (double)bench_crossing_bytes(sizes, true);
+    point->dispatch_crossing_bytes = (double)bench_crossing_bytes(sizes, BENCH_CROSSING_DISPATCH);
+    point->combine_crossing_bytes = (double)bench_crossing_bytes(sizes, BENCH_CROSSING_COMBINE);
+    point->two_level_crossing_bytes = (double)bench_crossing_bytes(sizes, BENCH_CROSSING_TWO_LEVEL);
     return point;
 }
 
@@ -258,10 +259,17 @@ static struct bench_spread spread_of_known(double *values, size_t count)
     return bench_spread_of(values, known);
 }
 
-static double crossing_bytes(const struct bench_point *point, const char *operation)
+bool bench_is_two_level(const char *variant)
 {
+    return strcmp(variant, BENCH_TWO_LEVEL) == 0;
+}
+
+static double crossing_bytes(const struct bench_point *point, const struct bench_series *series)
+{
+    const char *operation = series->operation;
     double dispatch = point->dispatch_crossing_bytes;
-    double combine = point->combine_crossing_bytes;
+    double combine =
+        bench_is_two_level(series->variant) ? point->two_level_crossing_bytes : point->combine_crossing_bytes;
     if (point->sizes.host_count == 1) {
         return NAN;
     }
@@ -304,7 +312,7 @@ struct bench_figures bench_series_figures(const struct bench_point *point, const
     figures.to_copying = spread_of_known(values + 5 * count, count);
     figures.cpu_ns = spread_of_known(values + 6 * count, count).median;
     figures.wire_bytes = spread_of_known(values + 7 * count, count).median;
-    figures.crossing_bytes = crossing_bytes(point, series->operation);
+    figures.crossing_bytes = crossing_bytes(point, series);
     figures.gb_per_s = bench_payload_bytes(&point->sizes, series->operation) / figures.p50_ns;
     free(values);
     return figures;

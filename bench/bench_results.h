@@ -67,8 +67,9 @@ struct bench_point {
     size_t outcome_count;
     double dispatch_crossing_bytes; /* that have to go from host to host; 0 on one */
     double combine_crossing_bytes;
-    int64_t repeats_refused;  /* floors around them differed too much, so they were done again */
-    int64_t repeats_unsteady; /* the same, but kept, because enough had been done again */
+    double two_level_crossing_bytes; /* of the combine of that variant */
+    int64_t repeats_refused;         /* floors around them differed too much, so they were done again */
+    int64_t repeats_unsteady;        /* the same, but kept, because enough had been done again */
 };
 
 struct bench_environment {
@@ -129,6 +130,7 @@ struct bench_figures bench_series_figures(const struct bench_point *point, const
 double bench_percent_of_stream(const struct bench_point *point, const struct bench_figures *figures);
 
 /* Bytes of the rows that the operation must deliver, over all ranks. */
+bool bench_is_two_level(const char *variant);
 double bench_payload_bytes(const struct bench_case *sizes, const char *operation);
 
 /* The one with the smallest p50 of the engine and operation, null: none. */

@@ -143,7 +143,14 @@ static const char *digest_of(const struct bench_outcome *outcome, const char *op
                                                : outcome->product_digest;
 }
 
-/* An engine's digest, if it has one, is the first one's. */
+/* Two-level sums are rounded once more. */
+static bool same_bits(const struct bench_outcome *outcome, const struct bench_outcome *other, const char *operation)
+{
+    return strcmp(operation, "combine") != 0 ||
+           bench_is_two_level(outcome->variant) == bench_is_two_level(other->variant);
+}
+
+/* An engine's digest, if it has one, is that of the first that must have the same. */
 static void check_digest(struct bench_run *run, const struct bench_point *point, const struct bench_outcome *outcome,
                          const char *operation)
 {
@@ -153,7 +160,7 @@ static void check_digest(struct bench_run *run, const struct bench_point *point,
     const char *first_digest = "";
     for (size_t i = 0; i < point->outcome_count && *first_digest == '\0'; i++) {
         first = &point->outcomes[i];
-        first_digest = digest_of(first, operation);
+        first_digest = same_bits(outcome, first, operation) ? digest_of(first, operation) : "";
     }
     if (*digest != '\0' && strcmp(digest, first_digest) != 0) {
         (void)snprintf(text, sizeof text, "the %s of %s %s has digest %s, that of %s %s has %s", operation,
@@ -162,7 +169,7 @@ static void check_digest(struct bench_run *run, const struct bench_point *point,
     }
 }
 
-/* All engines are given the same inputs, so they must give the same bytes. */
+/* All engines are given the same inputs, so they must give the same bytes, but for sums of two levels. */
 static void check_outcomes(struct bench_run *run, const struct bench_point *point)
 {
     char text[256];

@@ -64,6 +64,9 @@ struct bench_case {
     int64_t product_columns; /* N of the experts' first product: engine epx, ranks that are processes; 0: none */
 };
 
+/* The variant whose combine sums on two levels, and rounds once more. */
+#define BENCH_TWO_LEVEL "two-level"
+
 #define BENCH_CASE_INIT                                                                                                \
     {                                                                                                                  \
         16, 1, 64, 7168, 8, 16, BENCH_BF16, false, 0.0, false, 0, true, 5, 30, 1, 0, true, false, 0                    \

@@ -2,6 +2,7 @@
  * epx-bench-epx: one case through include/epx/epx.h. Records: see case.h. Own options:
  *   --round-trip 0|1       also times dispatch and combine back to back
  *   --private-memory 0|1   tensors in memory of malloc, which peers cannot read in place
+ *   --two-level 0|1        the two-level exchange, a host being a server
  *   --views 0|1            the dispatch gives addresses of rows, which the experts read where they are
  *   --product N            also times a dispatch with the experts' first product, of N columns, and that product alone
  *   --memory 0|1           also prints what all ranks take of the machine's memory after the rounds:
@@ -135,6 +136,7 @@ static bool read_options(struct epx_case *options, int argc, char **argv)
         if (read_switch(argc, argv, &at, "--round-trip", &options->round_trip) ||
             read_switch(argc, argv, &at, "--private-memory", &options->private_memory) ||
             read_switch(argc, argv, &at, "--views", &options->views) ||
+            read_switch(argc, argv, &at, "--two-level", &options->two_level) ||
             read_switch(argc, argv, &at, "--memory", &options->memory) ||
             read_product(argc, argv, &at, &options->bench)) {
             continue;
@@ -150,6 +152,10 @@ static bool read_options(struct epx_case *options, int argc, char **argv)
     if (options->bench.product_columns != 0 && !bench_product_prepare()) {
         (void)fprintf(stderr, "--product is %lld, must be 0: built without OpenBLAS\n",
                       (long long)options->bench.product_columns);
+        return false;
+    }
+    if (options->two_level && (options->views || options->private_memory)) {
+        (void)fprintf(stderr, "epx-bench-epx: --two-level is 1, must be 0 with --views and --private-memory\n");
         return false;
     }
     return bench_case_check(&options->bench);
@@ -177,8 +183,9 @@ int main(int argc, char **argv)
     if (bench_world_run(&world, epx_case_run, &options) != 0) {
         return 1;
     }
-    const char *variant = options.views ? (options.private_memory ? "staged-views" : "views")
-                                        : (options.private_memory ? "staged" : "in-place");
+    const char *variant = options.two_level ? BENCH_TWO_LEVEL
+                          : options.views   ? (options.private_memory ? "staged-views" : "views")
+                                            : (options.private_memory ? "staged" : "in-place");
     print_samples(&options, &world, variant);
     if (options.memory) {
         print_memory(&options, &world, variant);

@@ -235,6 +235,14 @@ static void judge_dispatch(struct rank *rank)
 }
 
 /* One more round, into tensors that were cleared as far as the rounds before wrote them, for what the results are. */
+static int64_t expect_combine(const struct rank *rank)
+{
+    const struct bench_case *bench = &rank->options->bench;
+    const uint16_t *x = rank->own.combine.x;
+    return rank->options->two_level ? bench_expect_two_level(bench, rank->own.rank, x)
+                                    : bench_expect_combine(bench, rank->own.rank, x);
+}
+
 static int judge(struct rank *rank)
 {
     const struct bench_case *bench = &rank->options->bench;
@@ -253,7 +261,7 @@ static int judge(struct rank *rank)
         return 1;
     }
     rank->report->combine_digest = bench_digest(BENCH_DIGEST_INIT, rank->own.combine.x, x_bytes_of(bench));
-    rank->report->wrong += bench->check ? bench_expect_combine(bench, rank->own.rank, rank->own.combine.x) : 0;
+    rank->report->wrong += bench->check ? expect_combine(rank) : 0;
     return 0;
 }
 
@@ -300,7 +308,8 @@ int epx_case_run(struct bench_member *member, void *context)
                         .own = {.bench = &options->bench,
                                 .rank = member->rank,
                                 .private_memory = options->private_memory,
-                                .views = options->views}};
+                                .views = options->views,
+                                .two_level = options->two_level}};
     rank.report = &rank.shared->reports[member->rank];
     int result = run_rounds(&rank);
     bench_product_fini(&rank.product);

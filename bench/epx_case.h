@@ -23,6 +23,7 @@ struct epx_case {
     bool round_trip;
     bool private_memory;
     bool views;
+    bool two_level;
     bool memory;
 };
 

@@ -22,6 +22,9 @@ int epx_rank_join(struct epx_rank *rank, const struct epx_token *token)
     config.join_timeout_ms = TIMEOUT_MS;
     config.op_timeout_ms = TIMEOUT_MS;
     config.name = "bench";
+    if (rank->two_level) {
+        config.server_rank_count = (uint32_t)(rank->bench->rank_count / rank->bench->host_count);
+    }
     if (epx_comm_create_from_token(token, (uint32_t)rank->bench->rank_count, (uint32_t)rank->rank, &config,
                                    &rank->comm) != EPX_OK) {
         return epx_rank_failed(rank, "communicator");
@@ -39,6 +42,7 @@ int epx_rank_plan(struct epx_rank *rank)
     config.dtype = bench->dtype == BENCH_BF16 ? EPX_BF16 : EPX_FP16;
     config.quantization = bench->quantize ? EPX_ROWS_INT8 : EPX_ROWS_PLAIN;
     config.token_max = bench->token_count;
+    config.exchange = rank->two_level ? EPX_EXCHANGE_TWO_LEVEL : EPX_EXCHANGE_FULL_MESH;
     if (epx_plan_create(rank->comm, &config, &rank->plan) != EPX_OK) {
         return epx_rank_failed(rank, "plan");
     }

@@ -14,6 +14,7 @@ struct epx_rank {
     int64_t rank;
     bool private_memory; /* tensors in memory of malloc, which peers cannot read in place */
     bool views;          /* the dispatch gives addresses of rows, which the experts read where they are */
+    bool two_level;      /* the exchange, a host being a server */
     int64_t local_experts;
     int64_t row_max; /* A: what can arrive at most */
     struct epx_communicator *comm;

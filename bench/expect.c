@@ -156,6 +156,16 @@ static void add_expert(struct expectation *expect, int64_t token, int64_t k)
     }
 }
 
+static int64_t count_wrong(const struct bench_case *bench, const uint16_t *row, const float *sum)
+{
+    for (int64_t h = 0; h < bench->hidden_elems; h++) {
+        if (row[h] != bench_round(bench, sum[h])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 int64_t bench_expect_combine(const struct bench_case *bench, int64_t rank, const uint16_t *x)
 {
     struct expectation expect;
@@ -163,17 +173,67 @@ int64_t bench_expect_combine(const struct bench_case *bench, int64_t rank, const
     load_source(&expect, rank);
     int64_t wrong = 0;
     for (int64_t token = 0; token < bench->token_count; token++) {
-        const uint16_t *row = x + token * bench->hidden_elems;
         memset(expect.sum, 0, (size_t)bench->hidden_elems * sizeof *expect.sum);
         for (int64_t k = 0; k < bench->topk; k++) {
             add_expert(&expect, token, k);
         }
-        bool same = true;
-        for (int64_t h = 0; h < bench->hidden_elems; h++) {
-            same = same && row[h] == bench_round(bench, expect.sum[h]);
-        }
-        wrong += !same;
+        wrong += count_wrong(bench, x + token * bench->hidden_elems, expect.sum);
     }
+    expectation_fini(&expect);
+    return wrong;
+}
+
+/* The place of the token's copy for the next expert of the host after `expert`; -1: none. A token names an expert once.
+ */
+static int64_t next_copy(const struct expectation *expect, int64_t token, int64_t host, int64_t expert)
+{
+    const struct bench_case *bench = expect->bench;
+    const int32_t *ids = expect->ids + token * bench->topk;
+    int64_t found = -1;
+    for (int64_t k = 0; k < bench->topk; k++) {
+        bool here = bench_case_host(bench, ids[k] / expect->local_experts) == host;
+        if (here && ids[k] > expert && (found < 0 || ids[k] < ids[found])) {
+            found = k;
+        }
+    }
+    return found;
+}
+
+/* Adds the partial of a host, rounded as a row is, to `total`. */
+static void add_host(struct expectation *expect, int64_t token, int64_t host, float *total)
+{
+    const struct bench_case *bench = expect->bench;
+    int64_t k = next_copy(expect, token, host, -1);
+    if (k < 0) {
+        return;
+    }
+    for (int64_t h = 0; h < bench->hidden_elems; h++) {
+        expect->sum[h] = -0.0f; /* so that the first term is the product itself */
+    }
+    while (k >= 0) {
+        add_expert(expect, token, k);
+        k = next_copy(expect, token, host, expect->ids[token * bench->topk + k]);
+    }
+    for (int64_t h = 0; h < bench->hidden_elems; h++) {
+        total[h] = total[h] + bench_float(bench, bench_round(bench, expect->sum[h]));
+    }
+}
+
+int64_t bench_expect_two_level(const struct bench_case *bench, int64_t rank, const uint16_t *x)
+{
+    struct expectation expect;
+    expectation_init(&expect, bench);
+    float *total = allocate((size_t)bench->hidden_elems * sizeof *total);
+    load_source(&expect, rank);
+    int64_t wrong = 0;
+    for (int64_t token = 0; token < bench->token_count; token++) {
+        memset(total, 0, (size_t)bench->hidden_elems * sizeof *total);
+        for (int64_t host = 0; host < bench->host_count; host++) {
+            add_host(&expect, token, host, total);
+        }
+        wrong += count_wrong(bench, x + token * bench->hidden_elems, total);
+    }
+    free(total);
     expectation_fini(&expect);
     return wrong;
 }

@@ -14,4 +14,7 @@ int64_t bench_expect_dispatch(const struct bench_case *bench, int64_t rank, cons
 /* Rows of `rank`'s combined x that are not what they must be, down to the bit. */
 int64_t bench_expect_combine(const struct bench_case *bench, int64_t rank, const uint16_t *x);
 
+/* The same of the two-level exchange, a host being a server. */
+int64_t bench_expect_two_level(const struct bench_case *bench, int64_t rank, const uint16_t *x);
+
 #endif

@@ -56,8 +56,9 @@ static bool set_sizes(struct wire_rank *rank, int64_t home, int64_t place)
         if (rows == NULL) {
             return false;
         }
-        bench_crossing_rows(bench, combine != 0, rows);
-        int64_t row_bytes = bench_crossing_row_bytes(bench, combine != 0);
+        enum bench_crossing crossing = combine != 0 ? BENCH_CROSSING_COMBINE : BENCH_CROSSING_DISPATCH;
+        bench_crossing_rows(bench, crossing, rows);
+        int64_t row_bytes = bench_crossing_row_bytes(bench, crossing);
         for (int64_t i = 0; i < rank->stream_count; i++) {
             struct wire_stream *stream = &rank->streams[i];
             stream->out_bytes[combine] = share(bench, rows, home, stream->host, place) * row_bytes;

@@ -13,14 +13,15 @@ expect_status 0 "two ranks on two hosts"
 
 # The real engines; hosts of 2 and 3 ranks, too.
 run 120 "$epx" bench --engines epx,wire --hosts 1,2 --ranks 4,5 --bs 3 --hidden 96 --topk 3 --experts 20 --quant none,int8 \
-    --repeats 1 --rounds 2 --warmup 1 --round-trip --private-memory --json "$work/r.json" --csv "$work/r.csv"
+    --repeats 1 --rounds 2 --warmup 1 --round-trip --private-memory --two-level --json "$work/r.json" --csv "$work/r.csv"
 expect_status 0 "the real engines"
-# Each of 4 points on two hosts: 3 operations of 2 variants of epx, 3 of the wire.
-[ "$(grep -cE '^# (dispatch|combine|round_trip|stream) +2 .* (epx|wire)/' "$work/out")" = 36 ] ||
+# Each of 4 points on two hosts: 3 operations of 2 variants of epx, 3 of the wire; with hosts of equally many ranks (2
+# points) 3 of the two-level exchange.
+[ "$(grep -cE '^# (dispatch|combine|round_trip|stream) +2 .* (epx|wire)/' "$work/out")" = 42 ] ||
     wrong "the table of what crossed lacks lines"
 # More is sent than has to cross, by every engine.
 awk -F, 'NR > 1 && $(NF-3) == 2 { lines++; if ($(NF-2) <= $(NF-1) || $(NF-1) <= 0) bad++ }
-    END { exit !(lines == 36 && bad == 0) }' "$work/r.csv" || wrong "odd bytes on the wire: $(cat "$work/r.csv")"
+    END { exit !(lines == 42 && bad == 0) }' "$work/r.csv" || wrong "odd bytes on the wire: $(cat "$work/r.csv")"
 if [ -x "$EPX_BIN_DIR/epx-bench-mpi-mpich" ] && command -v mpirun.mpich >/dev/null; then
     run 120 "$epx" bench --engines epx,mpi --mpi mpich --hosts 2 --ranks 4 --bs 3 --hidden 96 --topk 3 --experts 12 \
         --repeats 1 --rounds 2 --warmup 1
