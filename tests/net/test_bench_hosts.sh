@@ -29,6 +29,12 @@ if [ -x "$EPX_BIN_DIR/epx-bench-mpi-mpich" ] && command -v mpirun.mpich >/dev/nu
     grep -qE '^ +combine +2 .* mpi/mpich ' "$work/out" || wrong "MPI was not measured"
 fi
 
+if [ -x "$EPX_BIN_DIR/epx-bench-ways" ]; then
+    run 120 "$EPX_BIN_DIR/epx-bench-ways" 1 1000 60000
+    expect_status 0 "the ways of UCX"
+    [ "$(grep -cE '^\| (active|tagged|put).*\| +[0-9.]+ \| +[0-9.]+ \|$' "$work/out")" = 7 ] || wrong "ways are missing"
+fi
+
 # users NAMESPACE…: processes in one of them
 users()
 {
