@@ -1,5 +1,6 @@
 #include "base/checked_math.h"
 #include "epx/objects.h"
+#include "moe/exchange_choice.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static struct epx_view matrix(enum epx_dtype dtype, int64_t rows, int64_t column
     return (struct epx_view){.dtype = dtype, .dim_count = 2, .shape = {rows, columns}, .stride = {columns, 1}};
 }
 
-static void shape_from(const struct epx_moe_config *config, struct epx_moe_shape *shape)
+static void shape_from(const struct epx_moe_config *config, const struct epx_comm *comm, struct epx_moe_shape *shape)
 {
     memset(shape, 0, sizeof *shape);
     shape->expert_count = config->expert_count;
@@ -51,7 +52,8 @@ static void shape_from(const struct epx_moe_config *config, struct epx_moe_shape
     shape->dtype = (enum epx_dtype)config->dtype;
     shape->quantization = (enum epx_quantization)config->quantization;
     shape->comm_quantization = (enum epx_comm_quantization)config->return_quantization;
-    shape->algorithm = (enum epx_algorithm)config->exchange;
+    shape->algorithm = config->exchange == EPX_EXCHANGE_AUTO ? epx_moe_choose_algorithm(shape, comm)
+                                                             : (enum epx_algorithm)config->exchange;
 }
 
 /* Sizes of one rank's tensors. */
@@ -139,7 +141,7 @@ static enum epx_status create_operators(struct epx_plan *plan, const struct epx_
         .comm = plan->communicator->comm, .token_count = config->token_max, .token_nums_kind = EPX_TOKEN_NUMS_COUNT};
     struct epx_combine_request combine = {.comm = plan->communicator->comm, .token_count = config->token_max};
     struct sizes sizes = {0};
-    shape_from(config, &dispatch.shape);
+    shape_from(config, dispatch.comm, &dispatch.shape);
     combine.shape = dispatch.shape;
     EPX_TRY(sizes_resolve(config, &dispatch.shape, plan->communicator->comm, &sizes));
     dispatch_tensors(config, &dispatch.shape, &sizes, &dispatch.tensors);
@@ -147,6 +149,7 @@ static enum epx_status create_operators(struct epx_plan *plan, const struct epx_
     EPX_TRY(epx_dispatch_plan_create(&dispatch, &plan->dispatch));
     EPX_TRY(epx_combine_plan_create(&combine, &plan->combine));
     plan->recv_row_max = sizes.rows;
+    plan->exchange = (enum epx_exchange)dispatch.shape.algorithm;
     plan->local_expert_count = sizes.experts;
     return EPX_OK;
 }
@@ -192,6 +195,11 @@ void epx_plan_print(const struct epx_plan *plan, FILE *out)
     }
     epx_dispatch_plan_print(plan->dispatch, out);
     epx_combine_plan_print(plan->combine, out);
+}
+
+enum epx_exchange epx_plan_exchange(const struct epx_plan *plan)
+{
+    return plan != NULL && plan->magic == EPX_PLAN_MAGIC ? plan->exchange : EPX_EXCHANGE_AUTO;
 }
 
 int64_t epx_plan_recv_row_max(const struct epx_plan *plan)

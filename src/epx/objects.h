@@ -56,6 +56,7 @@ struct epx_plan {
     _Atomic uint32_t references; /* the handle, and one a request */
     struct epx_communicator *communicator;
     int64_t recv_row_max;
+    enum epx_exchange exchange; /* that runs */
     int64_t local_expert_count;
     struct epx_dispatch_plan *dispatch;
     struct epx_combine_plan *combine;

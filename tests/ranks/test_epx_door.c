@@ -291,8 +291,13 @@ static void weights_scenario(struct rank *rank)
     config.topk = 3;
     config.token_max = rank->index == 2 ? 0 : 2;
     config.recv_row_max = 5;
+    config.exchange = EPX_EXCHANGE_AUTO; /* one host */
+    RANK_CHECK(epx_plan_create(rank->comm, &config, &plan) == EPX_OK);
+    RANK_CHECK(epx_plan_exchange(plan) == EPX_EXCHANGE_FULL_MESH);
+    epx_plan_destroy(plan);
     config.exchange = EPX_EXCHANGE_TWO_LEVEL;
     RANK_CHECK(epx_plan_create(rank->comm, &config, &plan) == EPX_OK);
+    RANK_CHECK(epx_plan_exchange(plan) == EPX_EXCHANGE_TWO_LEVEL && epx_plan_exchange(NULL) == EPX_EXCHANGE_AUTO);
     struct epx_dispatch_args args = EPX_DISPATCH_ARGS_INIT;
     args.token_count = config.token_max;
     args.x = x;
