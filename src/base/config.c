@@ -33,6 +33,13 @@ static const struct epx_option options[EPX_OPTION_COUNT] = {
                                .minimum = -1,
                                .maximum = 4095,
                                .help = "the rank that EPX_FAULT is for, -1 for every rank"},
+    [EPX_OPTION_FAULT_FIRST_STEP] = {.name = "EPX_FAULT_FIRST_STEP",
+                                     .kind = EPX_OPTION_INTEGER,
+                                     .default_text = "0",
+                                     .minimum = 0,
+                                     .maximum = 281474976710655,
+                                     .help = "steps and rounds that a new communicator counts as done, equal on all "
+                                             "ranks; only in builds with fault points"},
     [EPX_OPTION_CPU] = {.name = "EPX_CPU",
                         .kind = EPX_OPTION_CHOICE,
                         .default_text = "auto",

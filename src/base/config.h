@@ -21,6 +21,7 @@ enum epx_option_id {
     EPX_OPTION_LOG,
     EPX_OPTION_FAULT,
     EPX_OPTION_FAULT_RANK,
+    EPX_OPTION_FAULT_FIRST_STEP,
     EPX_OPTION_CPU,             /* EPX_CPU: ref|avx2|avx512|neon|auto */
     EPX_OPTION_JOB,             /* EPX_JOB: separates worlds with equal rank tables */
     EPX_OPTION_HOST_ID,         /* EPX_HOST_ID */

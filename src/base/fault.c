@@ -119,4 +119,12 @@ bool epx_fault(const char *point, int rank)
     return false;
 }
 
+enum epx_status epx_fault_first_step(uint64_t *step)
+{
+    int64_t value = 0;
+    EPX_TRY(epx_option_integer(EPX_OPTION_FAULT_FIRST_STEP, &value));
+    *step = (uint64_t)value;
+    return EPX_OK;
+}
+
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/config.h"
+#include "base/fault.h"
 #include "base/process.h"
 #include "comm/comm_object.h"
 #include "comm/failure.h"
@@ -62,6 +63,8 @@ static void comm_free(struct epx_comm *comm)
 
 static enum epx_status comm_allocate(const struct epx_comm_spec *spec, struct epx_comm **out)
 {
+    uint64_t first_step;
+    EPX_TRY(epx_fault_first_step(&first_step));
     struct epx_comm *comm = calloc(1, sizeof *comm);
     if (comm == NULL) {
         return epx_fail(EPX_ERR_NO_MEMORY, "no memory for a communicator");
@@ -75,6 +78,9 @@ static enum epx_status comm_allocate(const struct epx_comm_spec *spec, struct ep
     comm->server_rank_count = spec->server_rank_count;
     comm->process = getpid();
     comm->order_tag = epx_step_order_tag(spec->key);
+    comm->step = first_step;
+    atomic_init(&comm->reserved, first_step);
+    comm->ended = first_step;
     atomic_init(&comm->op_timeout_ms, spec->op_timeout_ms);
     comm->entries = calloc(spec->rank_count, sizeof *comm->entries);
     if (comm->entries == NULL) {
@@ -128,6 +134,9 @@ static enum epx_status comm_join(struct epx_comm *comm, const struct epx_comm_sp
     comm->control = comm->shared.shared;
     comm->slot = &comm->control->slots[comm->rank];
     enum epx_status status = epx_control_open(comm->control, comm->rank_count);
+    if (status == EPX_OK) {
+        status = epx_control_begin(comm->control, comm->step, comm->here_count);
+    }
     if (status == EPX_OK) {
         status = epx_world_arenas(comm);
     }

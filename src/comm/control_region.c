@@ -62,3 +62,19 @@ enum epx_status epx_control_open(struct epx_control *control, uint32_t rank_coun
     return epx_fail(EPX_ERR_PROTOCOL, "the control region is stamped %#llx, this rank expects %#llx",
                     (unsigned long long)found, (unsigned long long)identity);
 }
+
+enum epx_status epx_control_begin(struct epx_control *control, uint64_t first_step, uint32_t here_count)
+{
+    uint64_t found = 0;
+    uint64_t wanted = first_step + 1;
+    if (!atomic_compare_exchange_strong(&control->first_step, &found, wanted) && found != wanted) {
+        return epx_fail(EPX_ERR_RENDEZVOUS, "EPX_FAULT_FIRST_STEP is %llu, must be %llu as on another rank",
+                        (unsigned long long)first_step, (unsigned long long)(found - 1));
+    }
+    /* No rank arrives before it has begun: whoever finds something else than 0 finds what another rank put there. */
+    uint64_t zero = 0;
+    (void)atomic_compare_exchange_strong(&control->word.value, &zero, epx_word_make(first_step, 0));
+    zero = 0;
+    (void)atomic_compare_exchange_strong(&control->arrivals, &zero, first_step * here_count);
+    return EPX_OK;
+}

@@ -133,7 +133,9 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "shared
 struct epx_control {
     /* Line 0. magic << 32 | version << 16 | rank_count. Writer: the first rank that opens (from 0). Constant then. */
     alignas(EPX_CONTROL_LINE_BYTES) _Atomic uint64_t identity;
-    uint8_t identity_pad[EPX_CONTROL_LINE_BYTES - 8];
+    _Atomic uint64_t first_step; /* 1 + the steps that count as done from the beginning: see epx_control_begin. Writer:
+                                    the first rank that begins (from 0). Constant then */
+    uint8_t identity_pad[EPX_CONTROL_LINE_BYTES - 16];
 
     /* Line 1. Writers: all, by compare-and-swap (sequentially consistent: see sleepers). */
     union epx_control_word word;
@@ -255,6 +257,10 @@ uint64_t epx_control_bytes(uint32_t rank_count);
 
 /* Stamps the zeroed region, or checks the stamp of the rank that was first: EPX_ERR_PROTOCOL. */
 EPX_NODISCARD enum epx_status epx_control_open(struct epx_control *control, uint32_t rank_count);
+
+/* Counts first_step steps of here_count ranks as done, once for all ranks; each calls before it arrives anywhere.
+ * EPX_ERR_RENDEZVOUS when another rank has begun with another number. */
+EPX_NODISCARD enum epx_status epx_control_begin(struct epx_control *control, uint64_t first_step, uint32_t here_count);
 
 /* The stamp that epx_control_open leaves, and its parts. */
 static inline uint64_t epx_control_identity(uint32_t rank_count)

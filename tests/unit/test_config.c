@@ -83,6 +83,7 @@ static void integer__defaults(void **state)
     } defaults[] = {
         {EPX_OPTION_LOG, 2},
         {EPX_OPTION_FAULT_RANK, -1},
+        {EPX_OPTION_FAULT_FIRST_STEP, 0},
         {EPX_OPTION_CPU, 4},
         {EPX_OPTION_ARENA_MIB, 0},
         {EPX_OPTION_PRODUCT, 0},
@@ -129,6 +130,8 @@ static void integer__ranges(void **state)
     expect_refused(EPX_OPTION_HCCL_BUFFSIZE, "0", "[1, ");
     expect_number(EPX_OPTION_FAULT_RANK, "-1", -1);
     expect_refused(EPX_OPTION_FAULT_RANK, "-2", "[-1, ");
+    expect_number(EPX_OPTION_FAULT_FIRST_STEP, "281474976710655", 281474976710655);
+    expect_refused(EPX_OPTION_FAULT_FIRST_STEP, "281474976710656", "[0, 281474976710655]");
     expect_refused(EPX_OPTION_RANK, "-1", "[0, ");
     expect_refused(EPX_OPTION_WORLD_SIZE, "0", "[1, ");
 }

@@ -54,6 +54,37 @@ static void open__stamp(void **state)
     drop_comm(comm);
 }
 
+static void begin__counts_once(void **state)
+{
+    (void)state;
+    struct epx_comm *comm = made_up_comm();
+    struct epx_control *control = comm->control;
+    const uint64_t first_step = (UINT64_C(1) << 32) - 1;
+    assert_int_equal(epx_control_begin(control, first_step, RANKS), EPX_OK);
+    assert_int_equal(atomic_load(&control->word.value), epx_word_make(first_step, 0));
+    assert_int_equal(atomic_load(&control->arrivals), first_step * RANKS);
+    /* A rank that begins when others have gone on, or failed, changes nothing. */
+    atomic_fetch_add(&control->arrivals, 1);
+    atomic_store(&control->word.value, epx_word_make(first_step, 2));
+    assert_int_equal(epx_control_begin(control, first_step, RANKS), EPX_OK);
+    assert_int_equal(atomic_load(&control->word.value), epx_word_make(first_step, 2));
+    assert_int_equal(atomic_load(&control->arrivals), first_step * RANKS + 1);
+    assert_int_equal(epx_control_begin(control, first_step + 1, RANKS), EPX_ERR_RENDEZVOUS);
+    assert_int_equal(epx_control_begin(control, 0, RANKS), EPX_ERR_RENDEZVOUS);
+    drop_comm(comm);
+}
+
+static void begin__from_zero(void **state)
+{
+    (void)state;
+    struct epx_comm *comm = made_up_comm();
+    assert_int_equal(epx_control_begin(comm->control, 0, RANKS), EPX_OK);
+    assert_int_equal(atomic_load(&comm->control->word.value), 0);
+    assert_int_equal(atomic_load(&comm->control->arrivals), 0);
+    assert_int_equal(epx_control_begin(comm->control, 5, RANKS), EPX_ERR_RENDEZVOUS);
+    drop_comm(comm);
+}
+
 static void take__record_of_the_rank(void **state)
 {
     (void)state;
@@ -222,6 +253,8 @@ int main(void)
         cmocka_unit_test(shrink__made_up_decisions),
         cmocka_unit_test(list__lies_behind_the_slots),
         cmocka_unit_test(open__stamp),
+        cmocka_unit_test(begin__counts_once),
+        cmocka_unit_test(begin__from_zero),
         cmocka_unit_test(take__record_of_the_rank),
         cmocka_unit_test(take__unterminated_and_unprintable_text),
         cmocka_unit_test(take__impossible_rank_or_status),
