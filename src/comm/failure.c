@@ -29,6 +29,9 @@ enum epx_status epx_failure_read(const struct epx_control *control, uint32_t ran
     }
     char text[EPX_ERROR_TEXT_BYTES];
     epx_control_text_copy(text, record->text, sizeof text);
+    if (text[0] == '\0') {
+        return epx_fail((enum epx_status)status, "rank %u failed and has not said why", rank);
+    }
     epx_error_text_set(text);
     return (enum epx_status)status;
 }

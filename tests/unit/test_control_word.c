@@ -113,6 +113,16 @@ static void take__unterminated_and_unprintable_text(void **state)
     drop_comm(comm);
 }
 
+static void take__failure_without_a_text(void **state)
+{
+    (void)state;
+    struct epx_comm *comm = made_up_comm();
+    atomic_store(&comm->control->slots[1].failure.status, EPX_ERR_COUNTS);
+    assert_int_equal(epx_failure_take(comm, epx_word_make(7, 2)), EPX_ERR_COUNTS);
+    assert_string_equal(epx_error_text(), "rank 1 failed and has not said why");
+    drop_comm(comm);
+}
+
 static void take__impossible_rank_or_status(void **state)
 {
     (void)state;
@@ -257,6 +267,7 @@ int main(void)
         cmocka_unit_test(begin__from_zero),
         cmocka_unit_test(take__record_of_the_rank),
         cmocka_unit_test(take__unterminated_and_unprintable_text),
+        cmocka_unit_test(take__failure_without_a_text),
         cmocka_unit_test(take__impossible_rank_or_status),
         cmocka_unit_test(offer__only_at_its_step),
         cmocka_unit_test(pass__impossible_word),
