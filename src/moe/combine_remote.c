@@ -169,29 +169,38 @@ static enum epx_status size_mirror(const struct epx_combine_plan *plan, int64_t 
     return EPX_OK;
 }
 
+/* Makes room for a rank that has more rows for this host, or more tokens, than was planned for. Copies of its tokens
+ * lie in its exchange region: a number of tokens that nothing is behind takes no memory. */
+static enum epx_status enlarge(struct epx_combine_plan *plan, uint32_t rank, uint64_t bytes, int64_t rows,
+                               int64_t tokens)
+{
+    struct epx_mirrors *mirrors = &plan->remote->mirrors;
+    const struct epx_remote_mirror *mirror = epx_mirrors_of(mirrors, rank);
+    struct copies_layout copies;
+    uint64_t least_bytes = 0;
+    if (!lay_copies(plan, tokens, &least_bytes, &copies) || bytes < least_bytes) {
+        return epx_fail(EPX_ERR_PROTOCOL, "rank %u publishes %llu bytes for %lld tokens in combine, too few", rank,
+                        (unsigned long long)bytes, (long long)tokens);
+    }
+    if (rows > mirror->sets[0].row_capacity || bytes > mirror->exchange_capacity) {
+        struct epx_mirror_sizes sizes;
+        EPX_TRY(size_mirror(plan, epx_max_i64(rows, mirror->sets[0].row_capacity), tokens, &sizes));
+        EPX_TRY(epx_mirrors_resize(mirrors, rank, &sizes));
+    }
+    return plan->relay != NULL ? epx_combine_relay_prepare(plan, rank, tokens) : EPX_OK;
+}
+
 static const struct epx_remote_mirror *mirror_of(void *context, uint32_t rank, uint64_t bytes, uint64_t room,
                                                  enum epx_status *status)
 {
     const struct epx_combine_run *run = context;
     struct epx_combine_plan *plan = run->plan;
-    struct epx_mirrors *mirrors = &plan->remote->mirrors;
-    const struct epx_remote_mirror *mirror = epx_mirrors_of(mirrors, rank);
+    const struct epx_remote_mirror *mirror = epx_mirrors_of(&plan->remote->mirrors, rank);
     int64_t rows = (int64_t)(room & UINT32_MAX);
     int64_t tokens = (int64_t)(room >> 32);
-    bool possible = mirror != NULL && rows <= INT32_MAX && tokens <= INT32_MAX;
     /* Without globalBs all ranks should have the same BS; one of a host that has more is served all the same. */
-    if (possible && (rows > mirror->sets[0].row_capacity || bytes > mirror->exchange_capacity)) {
-        struct epx_mirror_sizes sizes;
-        *status = size_mirror(plan, epx_max_i64(rows, mirror->sets[0].row_capacity), tokens, &sizes);
-        if (*status == EPX_OK) {
-            *status = epx_mirrors_resize(mirrors, rank, &sizes);
-        }
-        if (*status != EPX_OK) {
-            return NULL;
-        }
-    }
-    if (possible && plan->relay != NULL) {
-        *status = epx_combine_relay_prepare(plan, rank, tokens);
+    if (mirror != NULL && rows <= INT32_MAX && tokens <= INT32_MAX) {
+        *status = enlarge(plan, rank, bytes, rows, tokens);
         if (*status != EPX_OK) {
             return NULL;
         }

@@ -160,20 +160,29 @@ static bool has_room(const struct epx_dispatch_plan *plan, const struct epx_remo
     return mirror->sets[SET_ROWS].row_capacity / (plan->smooth ? plan->world.topk : 1) >= tokens;
 }
 
+/* Makes room for a rank that plans for more tokens. Its exchange region has as much for them: a number that nothing is
+ * behind reserves no memory. */
+static enum epx_status enlarge_mirror(const struct epx_dispatch_plan *plan, uint32_t rank, uint64_t bytes,
+                                      int64_t tokens)
+{
+    struct epx_mirror_sizes sizes;
+    EPX_TRY(size_mirror(plan, tokens, &sizes));
+    if (bytes != sizes.exchange_bytes) {
+        return epx_fail(EPX_ERR_PROTOCOL, "rank %u publishes %llu bytes for %lld tokens in dispatch, must be %llu",
+                        rank, (unsigned long long)bytes, (long long)tokens, (unsigned long long)sizes.exchange_bytes);
+    }
+    return epx_mirrors_resize(&plan->remote->mirrors, rank, &sizes);
+}
+
 static const struct epx_remote_mirror *mirror_of(void *context, uint32_t rank, uint64_t bytes, uint64_t room,
                                                  enum epx_status *status)
 {
     const struct epx_dispatch_run *run = context;
     const struct epx_dispatch_plan *plan = run->plan;
-    struct epx_mirrors *mirrors = &plan->remote->mirrors;
-    const struct epx_remote_mirror *mirror = epx_mirrors_of(mirrors, rank);
+    const struct epx_remote_mirror *mirror = epx_mirrors_of(&plan->remote->mirrors, rank);
     if (mirror != NULL && room <= INT32_MAX && !has_room(plan, mirror, (int64_t)room)) {
         /* Without globalBs all ranks should have the same BS; one that plans for more is served all the same. */
-        struct epx_mirror_sizes sizes;
-        *status = size_mirror(plan, (int64_t)room, &sizes);
-        if (*status == EPX_OK) {
-            *status = epx_mirrors_resize(mirrors, rank, &sizes);
-        }
+        *status = enlarge_mirror(plan, rank, bytes, (int64_t)room);
         if (*status != EPX_OK) {
             return NULL;
         }
