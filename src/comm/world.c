@@ -209,19 +209,28 @@ static void wires_settle(struct epx_comm *comm)
     }
 }
 
-/* A step of the whole world: who has passed it is connected, and so are all others. Meanwhile the wire moves: others
- * need its answers. */
-static enum epx_status all_meet(struct epx_comm *comm, const struct epx_comm_spec *spec)
+/* A step of the creation. Meanwhile the wire moves: others need its answers. */
+static enum epx_status meet(struct epx_comm *comm, bool is_world)
 {
     bool pending = true;
     uint64_t waited_ns = 0;
-    wires_settle(comm);
-    atomic_store_explicit(&comm->op_timeout_ms, spec->join_timeout_ms, memory_order_relaxed);
-    EPX_TRY(epx_step_arrive(comm, true));
+    EPX_TRY(epx_step_arrive(comm, is_world));
     while (pending) {
         (void)epx_wire_progress(comm->hosts->wire);
         EPX_TRY(epx_step_await(comm, epx_clock_ns() + PIECE_NS, &waited_ns, &pending));
     }
+    return EPX_OK;
+}
+
+/* First a step of this host, at which the leader arrives with its agent at work: so no rank here decides alone any more
+ * when the other hosts count on this one. Then one of the whole world: who has passed it is connected, and so are all
+ * others. */
+static enum epx_status all_meet(struct epx_comm *comm, const struct epx_comm_spec *spec)
+{
+    wires_settle(comm);
+    atomic_store_explicit(&comm->op_timeout_ms, spec->join_timeout_ms, memory_order_relaxed);
+    EPX_TRY(meet(comm, false));
+    EPX_TRY(meet(comm, true));
     atomic_store_explicit(&comm->op_timeout_ms, spec->op_timeout_ms, memory_order_relaxed);
     return EPX_OK;
 }
