@@ -101,6 +101,13 @@ static bool decided_elsewhere(struct epx_comm *comm)
     return false;
 }
 
+/* Whether this rank's record is what it proposed: host 0 may decide so yet, in words that then are final. */
+static bool is_proposed(const struct epx_comm *comm)
+{
+    uint64_t proposal = atomic_load_explicit(&comm->control->proposal, memory_order_acquire);
+    return epx_word_failed(proposal) == comm->rank + 1;
+}
+
 /* Asks for a decision, unless somebody here has asked already: then that one is the cause. */
 static void propose(struct epx_comm *comm, uint64_t step, enum epx_status status, const char *text)
 {
@@ -129,7 +136,9 @@ void epx_failure_offer(struct epx_comm *comm, uint64_t step, enum epx_status sta
      * the lock, only while the word is not failed. So an offer that came too late may be followed by another one. */
     (void)pthread_mutex_lock(&comm->failure_lock);
     if (atomic_load_explicit(&control->word.value, memory_order_acquire) == expected) {
-        record_write(comm, status, text);
+        if (!is_proposed(comm)) {
+            record_write(comm, status, text);
+        }
         (void)epx_fault("round.fail", (int)comm->rank);
         changed = atomic_compare_exchange_strong(&control->word.value, &expected, epx_word_make(step, comm->rank + 1));
     }
