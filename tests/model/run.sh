@@ -1,11 +1,14 @@
 #!/bin/sh
 # Checks the models of the protocol: every search must be exhaustive and find nothing, every mutant must be caught.
-# Exit status: 0 good, 1 not good, 77 no spin or no C compiler. Needs 1 GB of memory and up to a minute.
+# EPX_MODEL=long searches more of the model of several hosts, with up to 14 GB. EPX_MODEL=NAME: NAME.pml alone.
+# Exit status: 0 good, 1 not good, 77 no spin or no C compiler. Needs 1.5 GB of memory and up to two minutes.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 compiler=${CC:-cc}
+wanted=${EPX_MODEL:-}
 memory_mb=3500
+[ "$wanted" = long ] && memory_mb=14000
 depth=100000
 
 for tool in spin "$compiler"; do
@@ -24,12 +27,15 @@ failures=0
 search() {
     model=$1
     shift
+    # Many states of many bytes: half as fast, but a fifth of the memory.
+    store=
+    [ "$model" = hosts.pml ] && store=-DCOLLAPSE
     (
         cd "$work" || exit 1
         rm -f pan* ./*.trail log
         cp "$here/$model" model.pml &&
             spin "$@" -a model.pml >log 2>&1 &&
-            "$compiler" -O2 -w -DSAFETY -DMEMLIM=$memory_mb -o pan pan.c >>log 2>&1 &&
+            "$compiler" $optimise -w -DSAFETY $store -DMEMLIM=$memory_mb -o pan pan.c >>log 2>&1 &&
             ./pan -m$depth >>log 2>&1
     )
 }
@@ -39,8 +45,18 @@ report() {
     printf '%-8s %-9s %s (%s states)\n' "$1" "$2" "$3" "${states:-no}"
 }
 
+# skipped MODEL: whether another model is wanted
+skipped() {
+    case $wanted in
+    "" | long | "${1%.pml}") return 1 ;;
+    *) return 0 ;;
+    esac
+}
+
 # good MODEL [-DOPTION]...: no error, and nothing left out for lack of depth or memory
 good() {
+    skipped "$1" && return
+    optimise=-O2
     search "$@"
     if grep -q 'errors: 0' "$work/log" && ! grep -qi 'search not completed\|too small\|out of memory\|reached -DMEMLIM' "$work/log"; then
         report good "$1" "$(shift && echo "$*")"
@@ -53,6 +69,8 @@ good() {
 
 # mutant MODEL [-DOPTION]...: an assertion or a deadlock is found
 mutant() {
+    skipped "$1" && return
+    optimise=-O1 # found before more would pay
     search "$@"
     if grep -q '^pan:1: \(assertion violated\|invalid end state\)' "$work/log" && grep -q 'errors: 1' "$work/log"; then
         report caught "$1" "$(shift && echo "$*")"
@@ -95,5 +113,48 @@ mutant shrink.pml -DMUTANT_LIST_AFTER_WORD
 mutant shrink.pml -DMUTANT_ONE_LIST -DMAY_MEET_IN_VAIN=true
 mutant shrink.pml -DMUTANT_NO_CAS
 mutant shrink.pml -DMUTANT_NO_VERDICT
+
+# Several hosts. With FIRST=2 the world has been created; with NO_WIRE agents are alone with the steps.
+good hosts.pml -DWITH_RELAY
+good hosts.pml -DWITH_RELAY -DLAYOUT=12
+good hosts.pml -DWITH_RELAY -DLAYOUT=111 -DFIRST=2 -DALL_LEAVE
+good hosts.pml -DCUTS=1 -DNO_WIRE -DFIRST=2 -DALL_LEAVE
+good hosts.pml -DCRASHES=1 -DNO_WIRE -DFIRST=2 -DLAYOUT=12 -DALL_LEAVE
+good hosts.pml -DMAY_DESERT=true -DNO_WIRE -DFIRST=2 -DLAYOUT=12 -DALL_LEAVE
+good hosts.pml -DABORTER=2 -DNO_WIRE -DFIRST=2 -DLAYOUT=12 -DALL_LEAVE
+good hosts.pml -DWITH_DEADLINES -DNO_WIRE -DROUNDS=1 -DLAYOUT=12 -DALL_LEAVE
+
+mutant hosts.pml -DMUTANT_NO_EXCEPTION -DCUTS=1 -DNO_WIRE -DFIRST=2 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_EARLY -DNO_WIRE
+mutant hosts.pml -DMUTANT_RANKS_COMPLETE_WORLD -DNO_WIRE
+mutant hosts.pml -DMUTANT_ARRIVALS_OF_OTHERS -DNO_WIRE
+mutant hosts.pml -DMUTANT_COMPLETE_BEFORE_SWAP -DNO_WIRE -DFIRST=2 -DWITH_DEADLINES -DDEADLINE_OF=0 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_NO_PROPOSAL -DNO_WIRE -DFIRST=2 -DWITH_DEADLINES -DLAYOUT=12 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_NO_VOID -DNO_WIRE -DWITH_DEADLINES -DDEADLINE_OF=2 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_MEET_AT_ONCE -DNO_WIRE -DROUNDS=1 -DWITH_DEADLINES -DLAYOUT=12 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_KEEP_PROPOSAL -DNO_WIRE -DWITH_DEADLINES -DDEADLINE_OF=1 -DCRASHES=1 -DLAYOUT=12 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_REWRITE_PROPOSED -DNO_WIRE -DFIRST=2 -DWITH_DEADLINES -DCUTS=1 -DDEADLINE_OF=2 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_NO_SYNC -DNO_WIRE -DFIRST=2
+mutant hosts.pml -DMUTANT_NO_SETTLE -DNO_WIRE -DFIRST=2 -DWITH_DEADLINES -DDEADLINE_OF=0
+mutant hosts.pml -DMUTANT_LOSS_FIRST -DNO_WIRE -DFIRST=2
+mutant hosts.pml -DMUTANT_BYE_IS_LOSS -DNO_WIRE -DFIRST=2 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_NO_LAST_STATUS -DNO_WIRE -DFIRST=2 -DMAY_DESERT=true -DALL_LEAVE
+mutant hosts.pml -DMUTANT_AGENT_FOR_EVER -DNO_WIRE -DFIRST=2 -DCRASHES=1 -DLAYOUT=12 -DALL_LEAVE
+mutant hosts.pml -DMUTANT_ENTER_WITHOUT_ROWS -DFIRST=2
+mutant hosts.pml -DMUTANT_SUMS_HALF -DFIRST=2 -DWITH_RELAY
+
+if [ "$wanted" = long ]; then
+    for layout in 21 12 111; do
+        good hosts.pml -DLAYOUT=$layout -DWITH_RELAY -DCRASHES=1 -DFIRST=2
+        good hosts.pml -DLAYOUT=$layout -DCRASHES=1 -DNO_WIRE
+        good hosts.pml -DLAYOUT=$layout -DCUTS=1 -DNO_WIRE
+        good hosts.pml -DLAYOUT=$layout -DMAY_DESERT=true -DNO_WIRE -DFIRST=2 -DALL_LEAVE
+        good hosts.pml -DLAYOUT=$layout -DABORTER=2 -DNO_WIRE
+        good hosts.pml -DLAYOUT=$layout -DWITH_DEADLINES -DNO_WIRE -DALL_LEAVE
+        good hosts.pml -DLAYOUT=$layout -DSTOPS=1 -DWITH_DEADLINES -DNO_WIRE -DFIRST=2 -DALL_LEAVE
+        good hosts.pml -DLAYOUT=$layout -DCUTS=1 -DWITH_DEADLINES -DDEADLINE_OF=2 -DNO_WIRE -DFIRST=2 -DALL_LEAVE
+    done
+    mutant hosts.pml -DMUTANT_STALE_PROPOSAL -DNO_WIRE -DWITH_DEADLINES -DLAYOUT=12 -DALL_LEAVE
+fi
 
 [ "$failures" -eq 0 ]
