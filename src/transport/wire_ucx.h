@@ -105,6 +105,8 @@ EPX_NODISCARD enum epx_status epx_ucx_load(const struct epx_ucx **out);
  * thread. Only one at a time in a process: a second waits. EPX_ERR_NO_MEMORY: nothing begun. */
 EPX_NODISCARD enum epx_status epx_ucx_environment_begin(const char *const *settings, size_t count);
 void epx_ucx_environment_end(void);
+/* Whether the user has set the name of "NAME=value". Not to be called between _begin and _end. */
+bool epx_ucx_environment_has(const char *setting);
 
 /* wire_ucx_settings.c: what the user has not set in the environment is set for `bind_ip`. Between _begin and _end UCX
  * is opened: it reads a transport's own settings when it opens the transport, and has no call for them. */

@@ -18,6 +18,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct environment *known;
 static struct environment *in_use;
 static char **before;
+static size_t before_count;
 
 static bool is_set(const char *setting)
 {
@@ -77,15 +78,28 @@ enum epx_status epx_ucx_environment_begin(const char *const *settings, size_t co
     }
     in_use = known_or(made);
     before = environ;
+    before_count = 0;
+    while (environ != NULL && environ[before_count] != NULL) {
+        before_count++;
+    }
     environ = in_use->entries;
     return EPX_OK;
 }
 
-/* A setenv of another thread may have made a new one of that in use: it stays then. */
+/* What another thread has changed meanwhile, in a new array or in that in use, stays. */
 void epx_ucx_environment_end(void)
 {
-    if (environ == in_use->entries) {
+    if (environ == in_use->entries &&
+        (before_count == 0 || memcmp(environ, before, before_count * sizeof(environ[0])) == 0)) {
         environ = before;
     }
     (void)pthread_mutex_unlock(&lock);
+}
+
+bool epx_ucx_environment_has(const char *setting)
+{
+    (void)pthread_mutex_lock(&lock);
+    bool found = is_set(setting);
+    (void)pthread_mutex_unlock(&lock);
+    return found;
 }

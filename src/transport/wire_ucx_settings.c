@@ -140,7 +140,7 @@ enum epx_status epx_ucx_settings_begin(const char *bind_ip)
 {
     const char *settings[LENGTH(of_segments) + LENGTH(of_connections) + 1];
     size_t count = 0;
-    if (getenv("UCX_TCP_TX_SEG_SIZE") == NULL && getenv("UCX_TCP_RX_SEG_SIZE") == NULL) {
+    if (!epx_ucx_environment_has(of_segments[0]) && !epx_ucx_environment_has(of_segments[1])) {
         for (size_t i = 0; i < LENGTH(of_segments); i++) {
             settings[count++] = of_segments[i];
         }
