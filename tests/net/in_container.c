@@ -4,7 +4,6 @@
  * Exit status: the program's; 77 where such a filter cannot be had; 127 when the program cannot be run.
  */
 #include <errno.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
