@@ -306,8 +306,8 @@ enum epx_data_type { EPX_FP16 = 0, EPX_BF16 = 1 };
 enum epx_row_quantization { EPX_ROWS_PLAIN = 0, EPX_ROWS_INT8 = 2 };
 enum epx_return_quantization { EPX_RETURN_PLAIN = 0, EPX_RETURN_INT8 = 2 };
 /* AUTO: the two-level exchange where ranks are on several hosts, those of each server (server_rank_count) on one, and
- * each of its sums is expected to save two rows or more on their way between hosts; else the full mesh.
- * epx_plan_exchange tells. Its results are rounded once more, so differ in the last bits. */
+ * each of its sums is expected to stand for two rows or more on their way between hosts; else the full mesh.
+ * epx_plan_exchange tells. Results of the two-level exchange are rounded once more, so differ in the last bits. */
 enum epx_exchange { EPX_EXCHANGE_FULL_MESH = 0, EPX_EXCHANGE_TWO_LEVEL = 1, EPX_EXCHANGE_AUTO = 2 };
 
 struct epx_moe_config {

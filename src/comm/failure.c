@@ -101,7 +101,8 @@ static bool decided_elsewhere(struct epx_comm *comm)
     return false;
 }
 
-/* Whether this rank's record is what it proposed: host 0 may decide so yet, in words that then are final. */
+/* Whether this rank's record is what it proposed: host 0 may decide so yet, in words that then are final. Also of a
+ * proposal that has become void, when the agent died before it took it back. */
 static bool is_proposed(const struct epx_comm *comm)
 {
     uint64_t proposal = atomic_load_explicit(&comm->control->proposal, memory_order_acquire);
