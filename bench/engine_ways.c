@@ -374,6 +374,7 @@ static double measure(const struct way *way, size_t bytes, size_t total, const s
     pid_t pids[2];
     bool right = true;
     memset(shared, 0, sizeof *shared);
+    (void)fflush(stdout); /* or the children might print it again */
     for (int side = 0; side < 2; side++) {
         pids[side] = fork();
         if (pids[side] == 0) {
